@@ -8,7 +8,7 @@ PIP_INSTALL = .venv/bin/python -m pip install --quiet --disable-pip-version-chec
 
 # `make` alone prints this list as well. Each text is the comment after `##` on the line of its target.
 help: ## list these commands
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-17s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 run: install ## start everything on this machine, as in the quickstart
 	@exec .venv/bin/python -m kataven.dev
@@ -22,7 +22,7 @@ PROVIDER = tools/oidc/node_modules/.package-lock.json
 
 test: .venv/test-installed $(if $(filter yes,$(NODE_TESTS)),$(PROVIDER)) ## run the tests in two processes; without npm, skip the tests of sign-in at an independent provider
 	@test $(NODE_TESTS) = yes || echo "no npm: sign-in at an independent OpenID Connect provider is not tested"
-	.venv/bin/python -m pytest -n 2 --dist loadscope -m "not pgbouncer$(if $(filter yes,$(NODE_TESTS)),, and not node)"
+	.venv/bin/python -m pytest -n 2 --dist loadscope -m "not pgbouncer and not clients$(if $(filter yes,$(NODE_TESTS)),, and not node)"
 
 # The product behind PgBouncer in transaction and in session mode, and without it. Needs PgBouncer (Debian's `pgbouncer`);
 # without it, the tests are skipped, unless PGBOUNCER_TESTS=yes. About a minute.

@@ -116,7 +116,8 @@ def _hub(settings: Settings, services: Services) -> Flask:
 
 
 def _hub_services(settings: Settings) -> HubServices:
-    fetcher = HttpFetcher()
+    connection = assembly.issuer_connection(settings)
+    fetcher = HttpFetcher(connection)
     keys = JwksClient(settings.oidc_issuer, fetcher, allow_loopback_http=settings.development)
     secret = settings.hub_client_secret
     client = Client(
@@ -137,6 +138,7 @@ def _hub_services(settings: Settings) -> HubServices:
             JwtVerifier(keys, settings.oidc_issuer, client.id, time.time, IdTokens(client.id)),
             access_tokens,
             fetcher,
+            connection=connection,
             allow_loopback_http=settings.development,
         ),
         access_tokens=access_tokens,
@@ -171,6 +173,8 @@ def _create_flask(
     http_conventions.install(app)
     cors.install(app)
     every = register_blueprints(app, (*API_BLUEPRINTS, *own), blueprints, settings.blueprints)
+    for blueprint in every:
+        services.scopes.add(sorted(blueprint.scopes))
     reference.install(app, every, settings.public_url)
     flask_commands.install(app, settings)
     app.wsgi_app = paths.Aliases(forward_auth.VerifyRequests(app.wsgi_app))  # type: ignore[method-assign]

@@ -8,22 +8,18 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from redis import Redis
 from sqlalchemy.exc import DBAPIError
 
 from kataven import __version__
 from kataven.account.key_store import SqlKeyStore
-from kataven.authservice import codec
-from kataven.authservice.client import AuthServiceChannel
 from kataven.identity.fetch import HttpFetcher
 from kataven.identity.issuer import LocalIssuer
+from kataven.identity.issuer_connection import IssuerConnection
 from kataven.identity.jwks import JwksClient
 from kataven.identity.jwt import JwtVerifier
 from kataven.identity.jwt_use import AccessTokens
 from kataven.identity.peppers import PepperRing
 from kataven.identity.verifier import LocalVerifier
-from kataven.ratelimit.redis_socket import RedisSocket
-from kataven.redis_clients.cluster_client import ClusterClient
 from kataven.revocation.revocation import Revocation
 from kataven.settings import Settings, SettingsError, Traces
 from kataven.system.database import SystemDatabase
@@ -88,6 +84,13 @@ def telemetry(settings: Settings, service: str, count: Callable[[str, int], None
     """
     if settings.traces is Traces.OFF:
         return None
+    # Commands use this module as well, and need none of these.
+    from redis import Redis
+
+    from kataven.authservice import codec
+    from kataven.authservice.client import AuthServiceChannel
+    from kataven.ratelimit.redis_socket import RedisSocket
+    from kataven.redis_clients.cluster_client import ClusterClient
     from kataven.telemetry import instruments, spans
 
     calls = (
@@ -132,9 +135,16 @@ def peppers(settings: Settings) -> PepperRing:
     return PepperRing.parse(settings.peppers.get_secret_value())
 
 
+def issuer_connection(settings: Settings) -> IssuerConnection:
+    """How this process connects to the OIDC issuer."""
+    proxy = settings.oidc_proxy
+    return IssuerConnection(settings.oidc_ca, None if proxy is None else proxy.get_secret_value())
+
+
 def issuer_keys(settings: Settings) -> JwksClient:
     """The public keys of the OIDC issuer."""
-    return JwksClient(settings.oidc_issuer, HttpFetcher(), allow_loopback_http=settings.development)
+    fetcher = HttpFetcher(issuer_connection(settings))
+    return JwksClient(settings.oidc_issuer, fetcher, allow_loopback_http=settings.development)
 
 
 def access_tokens(settings: Settings, keys: JwksClient) -> JwtVerifier:
@@ -151,9 +161,7 @@ def local_verifier(settings: Settings, parts: Foundation, keys: JwksClient | Non
     """A verifier for a process with peppers. `keys`: the issuer's keys, for callers that monitor them."""
     return LocalVerifier(
         parts.directory,
-        SqlKeyStore(
-            parts.sessions.reading_at, parts.sessions.recording_usage_at, is_journalled=parts.directory.is_journalled
-        ),
+        SqlKeyStore(parts.sessions.reading_at, parts.sessions.recording_usage_at, parts.directory.journalled_secret),
         peppers(settings),
         access_tokens(settings, keys or issuer_keys(settings)),
         settings.oidc_role_claims,

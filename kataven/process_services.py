@@ -5,21 +5,22 @@ Building opens no connections and starts no threads. `Services.start()` starts a
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
-from datetime import datetime
+from collections.abc import Collection
 from functools import partial
 
 from flask import Flask, g
 
 from kataven import assembly
-from kataven.account import last_used_tracker
+from kataven.account import last_used_tracker, rotation
 from kataven.account import people as seen_people
+from kataven.account.last_used_tracker import Uses
 from kataven.account.people import SeenPeopleTracker, Sighting
 from kataven.assembly import Foundation
 from kataven.authservice import codec
 from kataven.authservice.client import AuthServiceChannel, RemoteIssuer, RemoteVerifier
 from kataven.authservice.tls import TlsFiles
 from kataven.identity.issuer import Issuer
+from kataven.identity.scopes import KnownScopes
 from kataven.identity.signing import SigningRing
 from kataven.identity.verifier import Verifier
 from kataven.operations.journal_replay import JournalReplayer
@@ -27,7 +28,8 @@ from kataven.people.access import PeopleAccess
 from kataven.ratelimit.fallback_stats import FallbackCounters
 from kataven.ratelimit.limiter import Limiter
 from kataven.revocation.cache import CachingVerifier
-from kataven.revocation.target import EVERYTHING
+from kataven.revocation.revocation import Revocation
+from kataven.revocation.target import EVERYTHING, RevocationTarget
 from kataven.settings import Settings
 from kataven.system.sessions import AccountSessions
 from kataven.web import observe
@@ -59,7 +61,7 @@ def build_services(settings: Settings, app_name: str) -> Services:
         issuer = assembly.local_issuer(settings)
     else:  # this process has no peppers
         verifier, issuer = RemoteVerifier(auth_service), RemoteIssuer(auth_service)
-    last_used = last_used_tracker.LastUsedTracker(partial(_store_last_used, parts.sessions))
+    last_used = last_used_tracker.LastUsedTracker(partial(_store_last_used, parts.sessions, parts.revocation))
     # A worker acknowledges a key's revocation only after it has stored the key's first use on this worker, if any, so
     # that the revoking process can tell whether the key was ever used. This waits up to 50 ms, only at a first use.
     parts.revocation.subscribe(
@@ -95,6 +97,7 @@ def build_services(settings: Settings, app_name: str) -> Services:
         ),
         traces=traces,
         security_contact=_security_contact(settings),
+        scopes=KnownScopes(settings.scopes),
     )
 
 
@@ -136,9 +139,22 @@ def _auth_service(settings: Settings, metrics: Metrics) -> AuthServiceChannel | 
     return AuthServiceChannel(settings.auth_service, tls, observe=metrics.record_auth_call)
 
 
-def _store_last_used(sessions: AccountSessions, account: str, uses: Mapping[str, datetime]) -> None:
+def _store_last_used(sessions: AccountSessions, revocation: Revocation, account: str, uses: Uses) -> None:
+    # Before the commit, so that workers evict the former secrets even if this process dies: see `Revocation`.
+    targets = [RevocationTarget(account, key_id) for key_id in sorted(set(uses.completed.values()))]
+    intents = [revocation.write_intent(target) for target in targets]
     with sessions.recording_usage(account) as session:  # a worker that is paused here must not lock a key's row
-        last_used_tracker.store(session, uses)
+        last_used_tracker.store(session, uses.keys)
+        if uses.by_browsers:
+            last_used_tracker.store_browser_uses(session, uses.by_browsers)
+        if uses.completed:
+            rotation.start_grace(session, uses.completed)
+        if uses.late:
+            rotation.store_late_uses(session, uses.late)
+    for intent in intents:
+        # Workers have cached the former secret without an end. This thread must not wait for a receipt: a worker
+        # acknowledges a key only after this thread has stored its first use.
+        revocation.announce(intent.target)
 
 
 def _store_people(sessions: AccountSessions, issuer: str, account: str, seen: Collection[Sighting]) -> None:

@@ -22,12 +22,15 @@ from sqlalchemy.exc import ArgumentError
 
 from kataven import validation
 from kataven.identity.grants import DEFAULT_ROLE_CLAIMS, role_claims_for
+from kataven.identity.issuer_connection import check_authorities, check_proxy
 from kataven.identity.jwks import is_trustworthy_url
 from kataven.identity.peppers import PepperRing
+from kataven.identity.scopes import checked as checked_scope
 from kataven.identity.signing import SigningRing
 from kataven.loopback import is_loopback
 from kataven.redis_url import check_redis_url
 from kataven.tenancy.hosts import only_primary
+from kataven.tenancy.url_options import check_options
 
 PREFIX = "KATAVEN_"
 DEVELOPMENT_PREFIX = "dev"
@@ -64,6 +67,7 @@ def _postgresql(url: SecretStr) -> SecretStr:
         raise ValueError("must be PostgreSQL: postgresql+psycopg2://user:password@host:5432/database")
     if not parsed.database:
         raise ValueError("must name the system database, as in postgresql+psycopg2://host/kataven_system")
+    check_options(parsed, url.get_secret_value())
     # SQLAlchemy 2.1 reads a bare `postgresql://` as psycopg 3, which is not installed.
     parsed = only_primary(parsed.set(drivername="postgresql+psycopg2"))
     return SecretStr(parsed.render_as_string(hide_password=False))
@@ -84,10 +88,18 @@ def _signing_keys(text: SecretStr) -> SecretStr:
     return text
 
 
+def _proxy(url: SecretStr) -> SecretStr:
+    check_proxy(url.get_secret_value())
+    return url
+
+
 DatabaseUrl = Annotated[SecretStr, AfterValidator(_postgresql)]
 RedisUrl = Annotated[SecretStr, AfterValidator(_redis)]
+ScopeName = Annotated[str, AfterValidator(checked_scope)]
 Peppers = Annotated[SecretStr, AfterValidator(_peppers)]
 SigningKeys = Annotated[SecretStr, AfterValidator(_signing_keys)]
+Authorities = Annotated[Path, AfterValidator(check_authorities)]
+ProxyUrl = Annotated[SecretStr, AfterValidator(_proxy)]
 
 
 class Settings(BaseModel):
@@ -143,6 +155,16 @@ class Settings(BaseModel):
         description="Clients whose access tokens are accepted, by `client_id` or `azp`, comma-separated. Unset: all "
         "clients of the issuer.",
     )
+    oidc_ca: Authorities | None = Field(
+        None,
+        description="PEM file of the certificate authorities to trust for the issuer, instead of those of the system. "
+        "It is read at startup. Unset: the authorities of the system.",
+    )
+    oidc_proxy: ProxyUrl | None = Field(
+        None,
+        description="URL of the proxy for all requests to the issuer: `http://proxy.example.com:3128`, or "
+        "`http://user:password@…`. Unset: direct connections; `HTTPS_PROXY` is not read.",
+    )
     oidc_access_tokens: Literal["claims", "at+jwt"] = Field(
         "claims",
         description="How access tokens are distinguished from ID tokens. `at+jwt`: by the type of RFC 9068, which "
@@ -162,6 +184,12 @@ class Settings(BaseModel):
         (),
         description="Blueprints of other installed packages that the API adds, by the name of their entry point in the "
         "group `kataven.blueprints`, comma-separated. Unset: none.",
+    )
+    scopes: tuple[ScopeName, ...] = Field(
+        (),
+        description="Scopes of other applications, such as `notes:read,notes:write`, that API keys can have in "
+        "addition to those of the API and its blueprints. Applications name them with `requires(scope=…)`, and "
+        "gateways with `/v1/verify?scope=…`. Unset: none.",
     )
     public_url: str = Field(
         "https://api.kataven.ai",
@@ -355,7 +383,7 @@ def load(environ: Mapping[str, str]) -> Settings:
     values: dict[str, Any] = {
         name: environ[PREFIX + name.upper()] for name in Settings.model_fields if environ.get(PREFIX + name.upper())
     }
-    for name in ("oidc_role_claims", "oidc_client_ids", "blueprints"):
+    for name in ("oidc_role_claims", "oidc_client_ids", "blueprints", "scopes"):
         if name in values:
             values[name] = [entry.strip() for entry in values[name].split(",") if entry.strip()]
     if "oidc_role_claims" not in values and "oidc_audience" in values:
@@ -450,6 +478,7 @@ def _client_problems(values: Mapping[str, Any]) -> Iterator[str]:
 
 _WEB, _ANY = ("https", "http"), ("https", "http", "wss", "ws")
 _URLS = {"public_url": _WEB, "hub_url": _WEB, "voice_url": _ANY}
+_ONE_WORD = re.compile(r"[^\s\x00-\x1f\x7f-\x9f]+")
 _ORIGINS = frozenset({"public_url", "hub_url"})
 
 
@@ -458,15 +487,19 @@ def _url_problems(values: Mapping[str, str]) -> Iterator[str]:
     for name, schemes in _URLS.items():
         if name not in values:
             continue
+        if not _ONE_WORD.fullmatch(values[name]):  # urlsplit would remove a line break
+            yield f"{PREFIX}{name.upper()}: contains a space or a control character; remove it"
+            continue
         try:
             url = urlsplit(values[name])
+            _ = url.port  # raises ValueError if it is not a port
         except ValueError:
             url = urlsplit("")
         local = development and is_loopback(url.hostname or "", subdomains=True)
         if url.scheme not in schemes or not url.hostname or (url.scheme in {"http", "ws"} and not local):
             rule = "without TLS only for this machine, in development"
             yield f"{PREFIX}{name.upper()}: must be an {schemes[0]} URL; {rule}"
-        elif name in _ORIGINS and (url.path or url.query or url.fragment):
+        elif name in _ORIGINS and (url.path or url.query or url.fragment or "@" in url.netloc):
             yield f"{PREFIX}{name.upper()}: must contain only a scheme and a host, as in https://api.example.com"
 
 

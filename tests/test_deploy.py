@@ -144,7 +144,9 @@ def test_timeouts_of_the_proxies_match_those_of_the_workers() -> None:
     assert set(re.findall(r"client_body_timeout (\w+);", nginx)) == {body}
     assert re.findall(r"read_header (\w+)", caddy) == [head]
     assert re.findall(r"read_body (\w+)", caddy) == [body]
-    graceful = re.search(r"^graceful_timeout = (\d+)$", (ROOT / "gunicorn.conf.py").read_text(), re.MULTILINE)
+    graceful = re.search(
+        r"^graceful_timeout = (\d+)$", (ROOT / "kataven/serve/gunicorn_conf.py").read_text(), re.MULTILINE
+    )
     assert graceful is not None
     for seconds in re.findall(r"proxy_read_timeout (\d+)s;", nginx):
         assert int(seconds) > int(graceful[1]), "a request may take as long as a stopping worker waits for it"

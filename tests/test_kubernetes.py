@@ -132,7 +132,9 @@ def test_web_pods_have_probes_and_time_to_drain(name: str) -> None:
     one, spec = container(DEPLOYMENTS[name]), pod(DEPLOYMENTS[name])["spec"]
     paths = {probe: one[f"{probe}Probe"]["httpGet"]["path"] for probe in ("startup", "liveness", "readiness")}
     assert paths == {"startup": "/healthz", "liveness": "/healthz", "readiness": "/readyz"}
-    graceful = re.search(r"^graceful_timeout = (\d+)$", (ROOT / "gunicorn.conf.py").read_text(), re.MULTILINE)
+    graceful = re.search(
+        r"^graceful_timeout = (\d+)$", (ROOT / "kataven/serve/gunicorn_conf.py").read_text(), re.MULTILINE
+    )
     assert graceful is not None
     assert spec["terminationGracePeriodSeconds"] >= seconds_before_stop(one) + int(graceful[1]) + 5
     assert DEPLOYMENTS[name]["spec"]["strategy"]["rollingUpdate"] == {"maxUnavailable": 0, "maxSurge": 1}

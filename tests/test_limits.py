@@ -173,6 +173,8 @@ def test_graceful_reload_loses_no_request_and_releases_all_slots(harness: AppHar
             assert Counter(future.result() for future in responses) == {200: 120}
         wait_until(lambda: not before & set(server.worker_pids()), 20, server.log.read_text)
         with server.client(key) as client:
+            # On a busy machine, replies of Redis can be so slow that the worker enforces limits locally for a moment.
+            wait_until(lambda: client.get("/readyz").json()["checks"]["limits"] == "ok", 60, server.log.read_text)
             assert client.get("/v1/me").json()["limits"]["concurrent"]["remaining"] == 19, server.log.read_text()
 
 

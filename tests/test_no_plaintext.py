@@ -39,7 +39,9 @@ def test_no_plaintext_key_is_stored_anywhere(
     shared_redis: EmbeddedRedis,
     capfd: pytest.CaptureFixture[str],
 ) -> None:
-    created = alice.post("/v1/api-keys", {"name": "Nowhere", "expiry": "30d"}).get_json()
+    repeatable = {"Idempotency-Key": "nowhere-one"}
+    created = alice.post("/v1/api-keys", {"name": "Nowhere", "expiry": "30d"}, headers=repeatable).get_json()
+    rotated = alice.post(f"/v1/api-keys/{created['id']}/rotate", {}, headers=repeatable).get_json()
     key = created["key"]
     caller = harness.bearer(key)
     responses = [
@@ -63,6 +65,8 @@ def test_no_plaintext_key_is_stored_anywhere(
     stored = everything_stored(postgres)
     assert "Nowhere" in stored, "the search sees what is stored"
     assert secret not in stored
+    assert rotated["key"].rpartition("_")[2][:40] not in stored
+    assert "nowhere-one" not in stored
     with redis.Redis.from_url(shared_redis.url) as client:
         for name in client.scan_iter():
             assert secret.encode() not in name
@@ -70,6 +74,8 @@ def test_no_plaintext_key_is_stored_anywhere(
     logged = capfd.readouterr().err
     assert '"status":200' in logged, "the search sees what is logged"
     assert secret not in logged
+    assert rotated["key"].rpartition("_")[2][:40] not in logged
+    assert "nowhere-one" not in logged
     authorization = alice.headers["Authorization"].removeprefix("Bearer ")
     assert authorization not in logged
     assert authorization not in stored

@@ -1,9 +1,11 @@
-"""The files for contributors are consistent: make targets, hooks, templates, editor settings and the overview image."""
+"""The files for contributors are consistent: make targets, import contracts, hooks, templates, editor settings and the
+overview image."""
 
 from __future__ import annotations
 
 import re
 import subprocess
+import tomllib
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
@@ -25,6 +27,31 @@ def test_make_help_lists_every_command_with_the_documented_text() -> None:
     assert set(listed) == phony_targets()
     page = (ROOT / "docs" / "development.md").read_text()
     assert dict(re.findall(r"^ {4}make ([a-z-]+) +(.*)$", page, re.MULTILINE)) == listed
+
+
+def test_contracts_about_the_rest_of_the_project_name_all_of_it() -> None:
+    """import-linter has no "everything else": a new package must be added to each of these contracts."""
+    modules = {
+        f"kataven.{path.stem}"
+        for path in (ROOT / "kataven").iterdir()
+        if path.suffix == ".py" or (path / "__init__.py").exists()
+    } - {"kataven.__init__", "kataven.__main__"}
+    allowed: dict[str, set[str]] = {
+        "Telemetry imports only the trace context": {"kataven.tracing"},
+        "Redis clients import nothing else of the project": set(),
+        "Embedded servers import nothing else of the project": {"kataven.dev"},  # its parent: siblings are listed
+        "The client imports nothing else of the project": set(),
+        "The MCP server imports the client, `validation` and nothing else of the project": {
+            "kataven.client",
+            "kataven.validation",
+        },
+    }
+    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
+    checked = {contract["name"]: contract for contract in contracts if contract["name"] in allowed}
+    assert set(checked) == set(allowed)
+    for name, contract in checked.items():
+        rest = modules - set(contract["source_modules"]) - allowed[name]
+        assert rest - set(contract["forbidden_modules"]) == set(), name
 
 
 def test_hooks_run_make_targets_and_download_nothing() -> None:

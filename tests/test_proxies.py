@@ -27,6 +27,7 @@ from kataven.web.schema import MAX_BODY_BYTES
 from tests.support.app_harness import AppHarness
 from tests.support.certificates import authority
 from tests.support.gunicorn import Gunicorn, free_port
+from tests.support.installed import require_program
 from tests.support.waiting import wait_until
 
 DEPLOY = Path(__file__).resolve().parents[1] / "deploy"
@@ -117,10 +118,7 @@ def api_socket(harness: AppHarness, folder: Path) -> Iterator[Path]:
 @pytest.fixture(scope="module", params=["nginx", "caddy"])
 def proxy(request: pytest.FixtureRequest, folder: Path, api_socket: Path) -> Iterator[Proxy]:
     program = request.param
-    if shutil.which(program) is None:
-        if os.environ.get("PROXY_TESTS") == "yes":
-            pytest.fail(f"{program} is not installed")
-        pytest.skip(f"{program} is not installed")
+    require_program(program, "PROXY_TESTS")
     place = folder / program
     place.mkdir()
     pair = authority(place / "authority").issue(API)

@@ -30,6 +30,8 @@ HARMLESS_ROUTES = {
     ("PATCH", "/v1/agents/<agent_id>/widget-settings"),
     ("POST", "/v1/api-keys"),
     ("POST", "/v1/widget-keys"),
+    ("POST", "/v1/api-keys/<key_id>/rotate"),  # revokes only an unused secret: see tests/api/test_rotation.py
+    ("PATCH", "/v1/api-keys/<key_id>/former-secret"),  # likewise
     ("PATCH", "/v1/widget-settings"),
     ("POST", "/v1/widget/auth/guest"),
     ("POST", "/v1/widget/auth/user-token"),
@@ -71,7 +73,8 @@ def _is_committed(harness: AppHarness, target: RevocationTarget) -> bool:
     with harness.services.registry.reading(record.tenant) as session:
         key: Any = session.get(ApiKey, target.key_id)
         widget_key: Any = session.get(WidgetKey, target.key_id)
-        return (key is None or key.disabled_at is not None) and (widget_key is None or not _serves_pages(widget_key))
+        stopped = key is None or key.disabled_at is not None or key.columns["paused_at"] is not None
+        return stopped and (widget_key is None or not _serves_pages(widget_key))
 
 
 def _has_intent(harness: AppHarness, target: RevocationTarget) -> bool:
@@ -95,6 +98,7 @@ def test_every_changing_route_is_listed_as_revoking_or_harmless(harness: AppHarn
             changing.add((operation.method, operation.path))
     assert changing - HARMLESS_ROUTES == {
         *((verb, f"/v1/{kind}/<key_id>") for verb in ("PATCH", "DELETE") for kind in ("api-keys", "widget-keys")),
+        ("POST", "/v1/api-keys/bulk"),
         ("POST", "/v1/people/<person_id>/end-sessions"),
         ("PUT", "/v1/people/<person_id>/block"),
     }
@@ -165,7 +169,40 @@ def test_every_account_command_is_listed_as_revoking_or_harmless(harness: AppHar
 def test_every_command_for_keys_is_listed_as_revoking_or_harmless(harness: AppHarness) -> None:
     group = harness.app.cli.commands["keys"]
     assert isinstance(group, click.Group)
-    assert set(group.commands) - HARMLESS_COMMANDS == {"revoke"}
+    assert set(group.commands) - HARMLESS_COMMANDS == {"revoke", "pause", "resume"}
+
+
+@pytest.mark.parametrize("by", ["api", "operator"])
+def test_pausing_a_key_commits_before_the_revocation(
+    harness: AppHarness, alice: Caller, revoked: Revoked, by: str
+) -> None:
+    key_id = _new_key(alice)
+    if by == "api":
+        answer = alice.patch(f"/v1/api-keys/{key_id}", {"paused": True})
+        assert answer.get_json()["receipt"]["acknowledged"] == 1
+    else:
+        result = harness.app.test_cli_runner().invoke(args=["keys", "pause", key_id, "--account", "acme"])
+        assert result.exit_code == 0, result.output
+    assert revoked == [(RevocationTarget("acme", key_id), True, True)]
+
+
+@pytest.mark.parametrize("action", ["revoke", "pause"])
+def test_changing_several_keys_commits_before_the_revocation(
+    harness: AppHarness, alice: Caller, monkeypatch: pytest.MonkeyPatch, action: str
+) -> None:
+    ids = [_new_key(alice) for _ in range(2)]
+    revoke_together = harness.services.revocation.revoke_together
+    calls = []
+
+    def recorded(intent: Intent, revoked_keys: Any) -> Receipt:
+        committed = [_is_committed(harness, RevocationTarget("acme", key_id)) for key_id in ids]
+        calls.append((intent.target, committed, _has_intent(harness, intent.target)))
+        return revoke_together(intent, revoked_keys)
+
+    monkeypatch.setattr(harness.services.revocation, "revoke_together", recorded)
+    answer = alice.post("/v1/api-keys/bulk", {"action": action, "ids": ids})
+    assert answer.get_json()["receipt"]["acknowledged"] == 1
+    assert calls == [(RevocationTarget("acme"), [True, True], True)]
 
 
 def test_revoking_a_key_as_an_operator_commits_before_the_revocation(

@@ -36,6 +36,7 @@ def test_every_route_declares_its_access(harness: AppHarness) -> None:
 
 def test_only_these_paths_are_public(harness: AppHarness) -> None:
     assert sorted(operation.path for operation in declared(harness.app) if operation.access.public) == [
+        "/",
         "/.well-known/security.txt",
         "/api/accounts",
         "/api/accounts/validate/<string:account>",
@@ -54,6 +55,22 @@ def test_only_these_paths_are_public(harness: AppHarness) -> None:
         "/v1/widget/jwks.json",
         "/widget.js",
     ]
+
+
+def test_root_lists_the_paths_of_the_api(harness: AppHarness) -> None:
+    for accept in ("*/*", "application/json", "text/html" + " " * 2000):
+        response = harness.caller(Accept=accept).get("/")
+        assert response.status_code == 200
+        entry_point = response.get_json()
+        assert response.headers["Vary"] == "Accept"
+        for name in ("reference", "error_codes", "openapi", "health"):
+            assert harness.caller().get(entry_point[name]).status_code == 200, name
+
+
+def test_root_sends_browsers_to_the_reference(harness: AppHarness) -> None:
+    response = harness.caller(Accept="text/html,application/xhtml+xml,*/*;q=0.8").get("/")
+    assert (response.status_code, response.headers["Location"]) == (302, "/docs")
+    assert response.headers["Vary"] == "Accept"
 
 
 def test_every_other_route_returns_401_without_a_credential(harness: AppHarness) -> None:

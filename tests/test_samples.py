@@ -15,6 +15,8 @@ import pytest
 from mcp.server.mcpserver import MCPServer
 
 from kataven.client import errors, retries, sync
+from kataven.dev.personas import Persona
+from kataven.identity.principal import Role
 from kataven.mcp_server import command
 from kataven.mcp_server.callers import callers_with_keys
 from kataven.mcp_server.tools import create_server
@@ -26,6 +28,7 @@ from tests.support.app_harness import AppHarness, new_account
 from tests.support.gunicorn import CHECKOUT, Gunicorn
 
 DOCS = CHECKOUT / "docs"
+OWNER = Persona("sample", "Sam", "samples", Role.OWNER)
 PAGES = [CHECKOUT / "README.md", *sorted(DOCS.glob("*.md"))]
 
 
@@ -54,7 +57,12 @@ def test_documentation_has_samples() -> None:
 
 @pytest.mark.parametrize("sample", [text for _, text in PYTHON], ids=[name for name, _ in PYTHON])
 def test_sample_runs(harness: AppHarness, server: Gunicorn, tmp_path: Path, sample: str) -> None:
-    environ = {"KATAVEN_API_KEY": harness.new_key("samples"), "KATAVEN_BASE_URL": f"{server.url}/v1"}
+    environ = {
+        "KATAVEN_API_KEY": harness.new_key("samples"),
+        "KATAVEN_BASE_URL": f"{server.url}/v1",
+        "KATAVEN_TOKEN": harness.issuer.token(OWNER),
+        "KATAVEN_ACCOUNT": OWNER.account,
+    }
     ran = subprocess.run(
         [sys.executable, "-W", "error", "-c", sample],
         cwd=tmp_path,
@@ -110,7 +118,7 @@ def _server() -> MCPServer:
 
 
 def test_documented_options_of_the_mcp_server_equal_the_real_ones() -> None:
-    page = (DOCS / "mcp.md").read_text()
+    page = re.sub(r"(?m)^ {4}claude mcp add .*$", "", (DOCS / "mcp.md").read_text())  # the options of another program
     options = set(command.parser()._option_string_actions) - {"-h", "--help"}
     assert set(re.findall(r"--[a-z][a-z-]*", page)) == options
 

@@ -152,7 +152,7 @@ FORMS = [
     b"GET / HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer %s\n\r\n\r\n",
     b"GET / HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer\r\n %s\r\n\r\n",
     b"GET / HTTP/1.1\r\nHost: x\r\n%s\r\n\r\n",
-    b"GET / HTTP/1.1\r\nHost: x\r\n%s: x\r\n\r\n",
+    b"GET /nowhere HTTP/1.1\r\nHost: x\r\n%s: x\r\n\r\n",
     b"GET / HTTP/1.1\r\nHost: x\r\n%s?: x\r\n\r\n",
     b"GET / HTTP/1.1\r\nHost: x\r\n%s : x\r\n\r\n",
     b"GET / HTTP/1.1\r\nHost: x\r\n: %s\r\n\r\n",

@@ -84,6 +84,13 @@ def test_all_problems_are_reported_together() -> None:
         ({"PUBLIC_URL": "https://api.example.com/"}, "KATAVEN_PUBLIC_URL: must contain only a scheme and a host"),
         ({"PUBLIC_URL": "https://[::1"}, "KATAVEN_PUBLIC_URL: must be an https URL"),
         ({"PUBLIC_URL": "api.example.com"}, "KATAVEN_PUBLIC_URL: must be an https URL"),
+        # urlsplit removes line breaks; `security.txt`, headers and the `iss` claim would contain them.
+        ({"PUBLIC_URL": "https://api.example.com\n"}, "KATAVEN_PUBLIC_URL: contains a space or a control character"),
+        ({"PUBLIC_URL": "https://a.example\nPolicy:x"}, "KATAVEN_PUBLIC_URL: contains a space or a control character"),
+        ({"HUB_URL": "https://hub .example.com"}, "KATAVEN_HUB_URL: contains a space or a control character"),
+        ({"VOICE_URL": "wss://voice\t.example.com"}, "KATAVEN_VOICE_URL: contains a space or a control character"),
+        ({"PUBLIC_URL": "https://api.example.com:https"}, "KATAVEN_PUBLIC_URL: must be an https URL"),
+        ({"PUBLIC_URL": "https://user:secret@a.example"}, "KATAVEN_PUBLIC_URL: must contain only a scheme and a host"),
         ({"VOICE_URL": "ws://voice.example.com"}, "KATAVEN_VOICE_URL: must be an https URL"),
         ({"AUTH_SERVICE": "auth:50051"}, "KATAVEN_PEPPERS: must not be set together with KATAVEN_AUTH_SERVICE"),
         ({"OIDC_ISSUER": "http://login.example.com"}, "KATAVEN_OIDC_ISSUER: must be an https URL"),

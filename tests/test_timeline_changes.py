@@ -23,6 +23,7 @@ from kataven.operations import account_creation
 from kataven.operations.account_creation import NewAccount
 from kataven.operations.journal_replay import JournalReplayer
 from kataven.system import server_histories, servers
+from kataven.system.history_check import HistoryWatch
 from kataven.system.models import JournalledKey, ServerHistory
 from kataven.system.sessions import AccountSessions
 from kataven.system.suitability import server_url
@@ -282,6 +283,49 @@ def test_commits_on_the_old_server_after_the_replay(far: AppHarness, far_server:
     with services.directory.database.reading() as session:
         assert not server_histories.is_unsettled(session, "far")
     second.handle_reports()  # has nothing to do
+
+
+def a_tenant(far: AppHarness) -> Tenant:
+    record = far.services.directory.read(ACCOUNT)
+    assert record is not None
+    return record.tenant
+
+
+def test_process_that_does_not_replay_compares_the_histories(far: AppHarness) -> None:
+    """As the auth-service does. Until the comparison, each verification reads Redis's record."""
+    wait_until(lambda: recorded_history(far) is not None, 60)
+    recorded, database = recorded_history(far), far.services.directory.database
+    assert recorded is not None
+    for history, changed in ((recorded, server_is_unsettled(far)), ("another/9", True)):
+        histories = ServerHistories()
+        histories.observe(a_tenant(far), history)
+        assert (histories.may_have_changed(), histories.changed_recently()) == (True, False)
+        HistoryWatch(database, histories).handle_reports()
+        assert (histories.may_have_changed(), histories.changed_recently()) == (changed, changed)
+    assert recorded_history(far) == recorded
+
+
+def server_is_unsettled(far: AppHarness) -> bool:
+    with far.services.directory.database.reading() as session:
+        return server_histories.is_unsettled(session, "far")
+
+
+@pytest.mark.usefixtures("without_replayer")
+def test_without_the_tables_of_the_journal_nothing_is_replayed(
+    far: AppHarness, postgres: EmbeddedPostgres, caplog: pytest.LogCaptureFixture
+) -> None:
+    """On a system database that is not migrated to `system_0007` yet."""
+    services, histories = far.services, ServerHistories()
+    histories.observe(a_tenant(far), "another/1")
+    ask(postgres, "ALTER TABLE server_histories RENAME TO not_migrated", DATABASE)
+    try:
+        JournalReplayer(
+            services.directory.database, sessions_of(services), services.revocation, histories
+        ).handle_reports()
+    finally:
+        ask(postgres, "ALTER TABLE not_migrated RENAME TO server_histories", DATABASE)
+    assert (histories.next_report(), histories.changes) == (None, 0)
+    assert "journal" not in caplog.text
 
 
 def test_only_one_process_replays(far: AppHarness) -> None:

@@ -71,6 +71,7 @@ MODELS = (
     Model(name="RemovedWidgetKey", schema="RemovedWidgetKey"),
     Model(name="WidgetSettings", schema="Branding"),
     Model(name="KeyLimits", schema="KeyLimits"),
+    Model(name="FormerSecret", schema="FormerSecret"),
     Model(name="ApiKey", schema="ApiKey"),
     Model(name="Credential", schema="Credential"),
     Model(name="Limit", schema="Limit"),

@@ -58,7 +58,7 @@ def _run(rows: list[Row], arguments: argparse.Namespace) -> tuple[list[Outcome],
         started = time.monotonic()
         print(f"{row.name}: {row.topology}; {row.failure}", flush=True)
         try:
-            outcome = run_row(row, arguments.seconds, keep=arguments.keep, without_rule=arguments.without_rule)
+            outcome = _run_row(row, arguments)
         except Exception as error:
             traceback.print_exc()
             failed[row.name] = f"{type(error).__name__}: {error}"
@@ -72,6 +72,16 @@ def _run(rows: list[Row], arguments: argparse.Namespace) -> tuple[list[Outcome],
         if arguments.json:
             write_results(arguments.json, outcome, arguments.seconds)
     return outcomes, failed
+
+
+def _run_row(row: Row, arguments: argparse.Namespace) -> Outcome:
+    """Run a row. One that raises before it has figures, because an engine did not start in time, is run once more."""
+    try:
+        return run_row(row, arguments.seconds, keep=arguments.keep, without_rule=arguments.without_rule)
+    except Exception:
+        traceback.print_exc()
+        print("  did not run; once more", flush=True)
+    return run_row(row, arguments.seconds, keep=arguments.keep, without_rule=arguments.without_rule)
 
 
 def _arguments() -> argparse.Namespace:

@@ -4,7 +4,7 @@ import sqlalchemy as sa
 from alembic import op
 
 revision = "account_0005"
-down_revision = "account_0002"
+down_revision = "account_0004"
 branch_labels = None
 depends_on = None
 

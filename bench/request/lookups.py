@@ -16,6 +16,7 @@ from kataven import assembly, settings
 from kataven.account.models import Agent, ApiKey
 from kataven.authservice.client import AuthServiceChannel, RemoteVerifier
 from kataven.identity.credential import ApiKeyCredential
+from kataven.system.history_check import HistoryWatch
 from tests.support.app_harness import AppHarness
 from tests.support.auth_service import Service, serves
 from tests.support.gunicorn import free_port
@@ -68,6 +69,8 @@ def compare(harness: AppHarness, folder: Path, rounds: int) -> bool:
             cursor.execute("SELECT * FROM agents LIMIT 10")
             cursor.fetchall()
 
+    verifier.verify(credential)
+    HistoryWatch(parts.directory.database, parts.histories).handle_reports()  # as in a worker
     parts.revocation.start()  # a lease, so that the account is cached as in a worker
     wait_until(parts.revocation.guard.leases_valid, 10)
     with Service(harness.environ, folder / "auth-service.log", address):

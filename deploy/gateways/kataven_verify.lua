@@ -6,7 +6,9 @@
 
 local TIMEOUT_MS = 5000
 local SENT = {"authorization", "x-account-id", "x-request-id", "accept"}
-local IDENTITY = {"x-kataven-account", "x-kataven-principal", "x-kataven-key-id", "x-kataven-role"}
+local IDENTITY = {
+  "x-kataven-account", "x-kataven-principal", "x-kataven-key-id", "x-kataven-role", "x-kataven-scopes",
+}
 local RELAYED = {"content-type", "www-authenticate", "retry-after", "ratelimit-policy", "ratelimit", "x-kataven-code"}
 local REFUSALS = {[401] = true, [403] = true, [429] = true, [503] = true}
 local UNAVAILABLE = '{"title":"Service unavailable","status":503,"code":"unavailable",'

@@ -7,18 +7,35 @@ of `kataven.revocation`, which invalidates the key in every worker.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
+from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, and_, delete, func, or_, select, update
-from sqlalchemy.orm import Session
+from sqlalchemy import (
+    ColumnElement,
+    DateTime,
+    and_,
+    cast,
+    delete,
+    false,
+    func,
+    insert,
+    literal_column,
+    not_,
+    or_,
+    select,
+    update,
+)
+from sqlalchemy.orm import Session, undefer_group
 
 from kataven.account import audit
 from kataven.account.audit import Actor
-from kataven.account.errors import LimitAboveAccount, NotFound
-from kataven.account.models import ApiKey
+from kataven.account.errors import Conflict, LimitAboveAccount, NotFound, WiderScopes
+from kataven.account.models import KEY_COLUMNS, KEY_RULES, ApiKey, FormerSecret
 from kataven.account.paging import Page, Position, newest_first
+from kataven.identity import scopes
 from kataven.identity.issuer import IssuedKey
 from kataven.identity.peppers import KeyHash
 from kataven.ratelimit.policy import LIMIT_FIELDS, KeyLimits, Limits, contradictions
@@ -30,6 +47,77 @@ class KeyStatus(StrEnum):
     ACTIVE = "active"
     EXPIRED = "expired"
     REVOKED = "revoked"
+    PAUSED = "paused"
+    NOT_YET_VALID = "not_yet_valid"
+
+
+@dataclass(frozen=True, slots=True)
+class KeyRules:
+    """What a key may do, from where and since when. The default is full access from everywhere, except browsers."""
+
+    scopes: tuple[str, ...] | None = None
+    """None: full access."""
+    allowed_addresses: tuple[str, ...] = ()
+    denied_addresses: tuple[str, ...] = ()
+    from_browsers: bool = False
+    not_before: datetime | None = None
+
+    @classmethod
+    def of(cls, key: ApiKey) -> KeyRules:
+        """The rules of a stored key."""
+        return cls.of_columns(key.columns)
+
+    @classmethod
+    def of_columns(cls, columns: Mapping[str, Any]) -> KeyRules:
+        """The rules in a row as JSON (`KEY_COLUMNS`). A database before `account_0003` has no rules."""
+        if not has_rules(columns):
+            return DEFAULT_RULES
+        scopes = columns["scopes"]
+        return cls(
+            None if scopes is None else tuple(scopes),
+            tuple(columns["allowed_addresses"]),
+            tuple(columns["denied_addresses"]),
+            columns["from_browsers"],
+            moment_in(columns, "not_before"),
+        )
+
+    def as_columns(self) -> dict[str, Any]:
+        """The columns of `api_keys`."""
+        return {
+            "scopes": None if self.scopes is None else list(self.scopes),
+            "allowed_addresses": list(self.allowed_addresses),
+            "denied_addresses": list(self.denied_addresses),
+            "from_browsers": self.from_browsers,
+            "not_before": self.not_before,
+        }
+
+    def as_json(self) -> dict[str, Any]:
+        """For the audit log."""
+        moment = None if self.not_before is None else self.not_before.isoformat()
+        return {**asdict(self), "not_before": moment}
+
+
+DEFAULT_RULES = KeyRules()
+
+# From the row as JSON, which exists before `account_0003`, too. A NULL there and a missing column are the same.
+_PAUSED_AT = KEY_COLUMNS.op("->>")(literal_column("'paused_at'"))
+_NOT_BEFORE = cast(KEY_COLUMNS.op("->>")(literal_column("'not_before'")), DateTime(timezone=True))
+
+_REVOKED = ApiKey.disabled_at.is_not(None)
+_EXPIRED = and_(ApiKey.expires_at.is_not(None), ApiKey.expires_at <= func.clock_timestamp())
+_PAUSED = _PAUSED_AT.is_not(None)
+_NOT_YET_VALID = and_(_NOT_BEFORE.is_not(None), func.clock_timestamp() < _NOT_BEFORE)
+
+
+def has_rules(columns: Mapping[str, Any]) -> bool:
+    """Whether a row as JSON has columns for rules. False before `account_0003`."""
+    return "scopes" in columns
+
+
+def moment_in(columns: Mapping[str, Any], name: str) -> datetime | None:
+    """A time in a row as JSON. None if the column is NULL or does not exist."""
+    text = columns.get(name)
+    return None if text is None else datetime.fromisoformat(text)
 
 
 def status(key: ApiKey, now: datetime) -> KeyStatus:
@@ -38,23 +126,61 @@ def status(key: ApiKey, now: datetime) -> KeyStatus:
         return KeyStatus.REVOKED
     if key.expires_at is not None and key.expires_at <= now:
         return KeyStatus.EXPIRED
+    if moment_in(key.columns, "paused_at") is not None:
+        return KeyStatus.PAUSED
+    not_before = moment_in(key.columns, "not_before")
+    if not_before is not None and now < not_before:
+        return KeyStatus.NOT_YET_VALID
     return KeyStatus.ACTIVE
 
 
-def issue(session: Session, name: str, issued: IssuedKey, expires_at: datetime | None, actor: Actor) -> ApiKey:
-    """Store the hash of a new key. This function does not receive the key itself."""
-    key = ApiKey(
-        name=name,
-        key_hash=issued.hash.digest,
-        pepper_id=issued.hash.pepper_id,
-        hint=issued.hint,
-        created_by=actor.label,
-        expires_at=expires_at,
+def has_status(only: KeyStatus) -> list[ColumnElement[bool]]:
+    """The conditions of `status`, by the clock of the database."""
+    order = (
+        (KeyStatus.REVOKED, _REVOKED),
+        (KeyStatus.EXPIRED, _EXPIRED),
+        (KeyStatus.PAUSED, _PAUSED),
+        (KeyStatus.NOT_YET_VALID, _NOT_YET_VALID),
     )
-    session.add(key)
-    session.flush()
+    conditions: list[ColumnElement[bool]] = []
+    for candidate, condition in order:
+        if candidate is only:
+            return [*conditions, condition]
+        conditions.append(not_(func.coalesce(condition, false())))
+    return conditions
+
+
+def issue(
+    session: Session,
+    name: str,
+    issued: IssuedKey,
+    expires_at: datetime | None,
+    actor: Actor,
+    rules: KeyRules = DEFAULT_RULES,
+    limits: Mapping[str, int] | None = None,
+) -> ApiKey:
+    """Store the hash of a new key. This function does not receive the key itself."""
+    values: dict[str, Any] = {
+        "name": name,
+        "key_hash": issued.hash.digest,
+        "pepper_id": issued.hash.pepper_id,
+        "hint": issued.hint,
+        "created_by": actor.label,
+        "expires_at": expires_at,
+    }
+    if limits:
+        values["limits"] = dict(limits)
+    if rules != DEFAULT_RULES:  # so that keys without rules can be created before `account_0003`
+        values |= rules.as_columns()
+    # Not `session.add`, which names every column.
+    key = session.scalars(insert(ApiKey).values(**values).returning(ApiKey)).one()
     expiry = None if expires_at is None else expires_at.isoformat()
-    audit.record(session, actor, "api_key.created", key.id, {"name": name, "hint": key.hint, "expires_at": expiry})
+    detail: dict[str, Any] = {"name": name, "hint": key.hint, "expires_at": expiry}
+    if rules != DEFAULT_RULES:
+        detail["rules"] = rules.as_json()
+    if limits:
+        detail["limits"] = dict(limits)
+    audit.record(session, actor, "api_key.created", key.id, detail)
     return key
 
 
@@ -64,11 +190,19 @@ def listing(session: Session, limit: int, after: Position | None) -> Page[ApiKey
 
 
 def search(
-    session: Session, limit: int, start: Position | None, text: str = "", only: KeyStatus | None = None
+    session: Session,
+    limit: int,
+    start: Position | None,
+    text: str = "",
+    only: KeyStatus | None = None,
+    *,
+    unused_for: timedelta | None = None,
+    expires_within: timedelta | None = None,
 ) -> Page[ApiKey]:
     """A page of keys, newest first, with this status, by the clock of the database.
 
-    `text` is a part of the name (ignoring case), or the complete id or hint. Empty: all keys.
+    `text` is a part of the name (ignoring case), or the complete id or hint. Empty: all keys. A key that was never used
+    counts as unused since its creation. Expired keys don't expire any more.
     """
     where: list[ColumnElement[bool]] = []
     if text:
@@ -76,17 +210,25 @@ def search(
         if (key_id := _id_in(text)) is not None:
             found.append(ApiKey.id == key_id)
         where.append(or_(*found))
-    expired = and_(ApiKey.expires_at.is_not(None), ApiKey.expires_at <= func.clock_timestamp())
-    if only is KeyStatus.REVOKED:
-        where.append(ApiKey.disabled_at.is_not(None))
-    elif only is not None:
-        where += [ApiKey.disabled_at.is_(None), expired if only is KeyStatus.EXPIRED else ~expired]
+    if only is not None:
+        where += has_status(only)
+    if unused_for is not None:
+        last_use = func.coalesce(ApiKey.last_used_at, ApiKey.created_at)
+        where.append(last_use < func.clock_timestamp() - unused_for)
+    if expires_within is not None:
+        where += [ApiKey.disabled_at.is_(None), ApiKey.expires_at > func.clock_timestamp()]
+        where.append(ApiKey.expires_at <= func.clock_timestamp() + expires_within)
     return newest_first(session, ApiKey, limit, start, *where)
 
 
 def find(session: Session, candidates: Sequence[KeyHash]) -> ApiKey | None:
-    """The key that is stored under one of these hashes: the candidates of one secret. None if no key is."""
-    return session.scalar(select(ApiKey).where(ApiKey.key_hash.in_([candidate.digest for candidate in candidates])))
+    """The key that has or had one of these hashes: the candidates of one secret. None if no key has."""
+    digests = [candidate.digest for candidate in candidates]
+    found = session.scalar(select(ApiKey).where(ApiKey.key_hash.in_(digests)))
+    if found is not None or not session.scalar(select(func.to_regclass(FormerSecret.__tablename__).is_not(None))):
+        return found
+    former = select(FormerSecret.key_id).where(FormerSecret.key_hash.in_(digests))
+    return session.scalar(select(ApiKey).where(ApiKey.id.in_(former)))
 
 
 def read(session: Session, key_id: UUID) -> ApiKey:
@@ -97,10 +239,14 @@ def read(session: Session, key_id: UUID) -> ApiKey:
     return key
 
 
-def is_usable(session: Session, key_id: UUID) -> bool:
-    """Whether a key exists and is neither revoked nor expired now, by the clock of the database."""
-    usable = ApiKey.disabled_at.is_(None) & or_(ApiKey.expires_at.is_(None), ApiKey.expires_at > func.clock_timestamp())
-    return session.scalar(select(ApiKey.id).where(ApiKey.id == key_id, usable)) is not None
+def is_usable(session: Session, key_id: UUID, scope: str) -> bool:
+    """Whether a key exists, its status is active by the clock of the database, and it has `scope`."""
+    statement = select(KEY_COLUMNS).where(ApiKey.id == key_id, *has_status(KeyStatus.ACTIVE))
+    columns = session.scalar(statement)
+    if columns is None:
+        return False
+    own = KeyRules.of_columns(columns).scopes
+    return own is None or scope in scopes.granted(own)
 
 
 def rename(session: Session, key_id: UUID, name: str | None, actor: Actor) -> ApiKey:
@@ -125,6 +271,41 @@ def revoke(session: Session, key_id: UUID, actor: Actor) -> tuple[ApiKey, UUID |
     event = audit.record(session, actor, "api_key.revoked", key_id, {"name": key.name, "hint": key.hint})
     session.flush()
     return key, event.id
+
+
+def pause(session: Session, key_id: UUID, actor: Actor) -> ApiKey:
+    """Pause a key until it is resumed. A paused key is not changed. Raises NotFound, or Conflict if it is revoked."""
+    key = _not_revoked(session, key_id)
+    if key.paused_at is None:
+        key.paused_at = session.scalar(select(func.clock_timestamp()))
+        audit.record(session, actor, "api_key.paused", key_id, {"name": key.name, "hint": key.hint})
+        session.flush()
+    return key
+
+
+def resume(session: Session, key_id: UUID, actor: Actor) -> ApiKey:
+    """Accept a paused key again. Raises NotFound, or Conflict if it is revoked."""
+    key = _not_revoked(session, key_id)
+    if key.paused_at is not None:
+        key.paused_at = None
+        audit.record(session, actor, "api_key.resumed", key_id, {"name": key.name, "hint": key.hint})
+        session.flush()
+    return key
+
+
+def change_rules(session: Session, key_id: UUID, changes: Mapping[str, Any], actor: Actor) -> ApiKey:
+    """Change fields of the key's rules. Raises NotFound, Conflict if it is revoked, or WiderScopes."""
+    key = _not_revoked(session, key_id)
+    before = KeyRules.of(key)
+    after = replace(before, **changes)
+    if not scopes.includes_all(before.scopes, after.scopes):
+        raise WiderScopes
+    if after != before:
+        for name, value in after.as_columns().items():
+            setattr(key, name, value)
+        audit.record(session, actor, "api_key.rules_changed", key_id, {"from": before.as_json(), "to": after.as_json()})
+        session.flush()
+    return key
 
 
 def change_limits(
@@ -176,6 +357,72 @@ def cap_expiry(session: Session, max_days: int, actor: Actor) -> int:
     if count:
         audit.record(session, actor, "api_keys.expiry_shortened", None, {"max_days": max_days, "keys": count})
     return count
+
+
+class KeyOutcome(StrEnum):
+    """What a change of several keys did to one of them."""
+
+    CHANGED = "changed"
+    UNCHANGED = "unchanged"
+    """It was in this state before."""
+    REVOKED = "revoked"
+    """A revoked key can't be paused or resumed."""
+    NOT_FOUND = "not_found"
+
+
+@dataclass(frozen=True, slots=True)
+class KeyChange:
+    """What a change of several keys did to one of them, and its audit event if that needs a receipt."""
+
+    key_id: UUID
+    outcome: KeyOutcome
+    event_id: UUID | None = None
+
+
+class BulkAction(StrEnum):
+    REVOKE = "revoke"
+    PAUSE = "pause"
+    RESUME = "resume"
+
+
+def change_many(session: Session, action: BulkAction, key_ids: Sequence[UUID], actor: Actor) -> list[KeyChange]:
+    """Revoke, pause or resume keys. Returns the outcomes in the order of `key_ids`."""
+    statement = select(ApiKey.id, ApiKey.disabled_at, _PAUSED_AT.is_not(None)).where(ApiKey.id.in_(key_ids))
+    # In the order of the ids, so that two requests never wait for each other's rows.
+    rows = session.execute(statement.order_by(ApiKey.id).with_for_update()).all()
+    known = {key_id: (disabled_at is not None, paused) for key_id, disabled_at, paused in rows}
+    return [_change_one(session, action, key_id, known.get(key_id), actor) for key_id in key_ids]
+
+
+def _change_one(
+    session: Session, action: BulkAction, key_id: UUID, state: tuple[bool, bool] | None, actor: Actor
+) -> KeyChange:
+    if state is None:
+        return KeyChange(key_id, KeyOutcome.NOT_FOUND)
+    revoked, paused = state
+    if action is BulkAction.REVOKE:
+        _, event_id = revoke(session, key_id, actor)
+        return KeyChange(key_id, KeyOutcome.UNCHANGED if revoked else KeyOutcome.CHANGED, event_id)
+    if revoked:
+        return KeyChange(key_id, KeyOutcome.REVOKED)
+    if paused == (action is BulkAction.PAUSE):
+        return KeyChange(key_id, KeyOutcome.UNCHANGED)
+    (pause if action is BulkAction.PAUSE else resume)(session, key_id, actor)
+    return KeyChange(key_id, KeyOutcome.CHANGED)
+
+
+def lock(session: Session, key_id: UUID) -> ApiKey:
+    """A key that can still be changed, locked. Raises NotFound, or Conflict if it is revoked."""
+    return _not_revoked(session, key_id)
+
+
+def _not_revoked(session: Session, key_id: UUID) -> ApiKey:
+    key = session.get(ApiKey, key_id, with_for_update=True, options=[undefer_group(KEY_RULES)])
+    if key is None:
+        raise NotFound("API key")
+    if key.disabled_at is not None:
+        raise Conflict("A revoked API key can't be changed. Create a new one.")
+    return key
 
 
 def _id_in(text: str) -> UUID | None:

@@ -3,6 +3,11 @@
 AccountError
 ├── NotFound              raised if the row does not exist in this account's database
 ├── Conflict              raised if the current state of a resource does not allow the operation
+├── WiderScopes           raised if a key would get more access than it was created with
+├── IdempotencyMismatch   raised if an idempotency key was used for another request
+├── IdempotencyInProgress raised if another request with the same idempotency key is in progress
+├── SecretExpired         raised if a request is repeated too late to return the secret again
+├── TooManyIdempotencyKeys  raised if the account has used too many idempotency keys within a day
 ├── ExpiryExceedsPolicy   raised if the requested expiry exceeds the account's policy
 └── LimitAboveAccount     raised if a key's limit would exceed the account's limit
 
@@ -29,6 +34,50 @@ class Conflict(AccountError):
     Pass a message for the caller that names the resource, its state, and what to do. A mismatched `If-Match` is
     `PreconditionFailed` in `web/problems.py`.
     """
+
+
+class WiderScopes(AccountError):
+    """The scopes of an existing key can only be reduced."""
+
+    def __init__(self) -> None:
+        super().__init__("can only be reduced. Create a new API key with these scopes")
+
+
+class IdempotencyMismatch(AccountError):
+    """The caller has used the idempotency key for another request. Nothing was changed."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "This `Idempotency-Key` was used for a request with a different body or path. Nothing was changed. Use a "
+            "new key for each request, and repeat a request without changes."
+        )
+
+
+class IdempotencyInProgress(AccountError):
+    """Another request with the same idempotency key is in progress."""
+
+    def __init__(self) -> None:
+        super().__init__("Another request with this `Idempotency-Key` is in progress. Repeat the request later.")
+
+
+class SecretExpired(AccountError):
+    """A request that created a secret is repeated, too late to return the secret again. Nothing was changed."""
+
+    def __init__(self, key_id: object, name: str, hint: str) -> None:
+        super().__init__(
+            f"The first request with this `Idempotency-Key` succeeded: see the key {name!r} with the id {key_id}. Its "
+            f"secret ends in {hint}. The secret is returned again for ten minutes only. If you don't have it, delete "
+            "the key, or rotate it, with a new `Idempotency-Key`."
+        )
+
+
+class TooManyIdempotencyKeys(AccountError):
+    """The account has used the maximum number of idempotency keys within a day."""
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(
+            f"The account has used {limit} idempotency keys within 24 hours. Wait, or omit `Idempotency-Key`."
+        )
 
 
 class ExpiryExceedsPolicy(AccountError):

@@ -8,7 +8,7 @@ credentials on their own when the intent is due.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from uuid import UUID
 
@@ -17,19 +17,46 @@ from sqlalchemy.orm import Session
 from kataven.account import audit
 from kataven.revocation.receipt import Receipt
 from kataven.revocation.revocation import Intent, Revocation
-from kataven.revocation.target import RevocationTarget, RevokedKey
+from kataven.revocation.target import RevocationTarget, RevokedKey, secrets_of
 
 
 def write_intent(
-    revocation: Revocation, account: str, key_id: str, *, revoked: bool = True, generation: int | None = None
+    revocation: Revocation,
+    account: str,
+    key_id: str,
+    *,
+    revoked: bool = True,
+    generation: int | None = None,
+    secrets_below: int | None = None,
 ) -> Intent:
     """Record a revocation intent for a key.
 
     `revoked` is False if the change only restricts the key, so that it must not be journalled as revoked. `generation`
-    is set for a widget key: generations below it are revoked.
+    is set for a widget key: generations below it are revoked. `secrets_below` is set if only former secrets of the key
+    end: those of lower generations.
     """
     revoked_key = RevokedKey(account, key_id, generation) if revoked else None
+    if secrets_below is not None:
+        revoked_key = RevokedKey(account, secrets_of(key_id), secrets_below)
     return revocation.write_intent(RevocationTarget(account, key_id), revoked_key)
+
+
+def complete_together(
+    revocation: Revocation,
+    intent: Intent,
+    revoked_key_ids: Sequence[UUID],
+    event_ids: Sequence[UUID],
+    writing: Callable[[], AbstractContextManager[Session]],
+) -> Receipt:
+    """Like `complete`, for several keys of the account that `intent` covers. Every event gets the same receipt."""
+    account = intent.target.account
+    assert account is not None  # noqa: S101  the intent names an account
+    receipt = revocation.revoke_together(intent, [RevokedKey(account, str(key_id)) for key_id in revoked_key_ids])
+    if event_ids:
+        with writing() as session:
+            for event_id in event_ids:
+                audit.add_detail(session, event_id, {"receipt": receipt.as_json()})
+    return receipt
 
 
 def complete(

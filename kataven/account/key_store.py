@@ -5,29 +5,63 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from typing import Any
 from uuid import UUID
 
-from sqlalchemy import bindparam, select, update
+from sqlalchemy import Row, bindparam, text, update
 from sqlalchemy.orm import Session
 
-from kataven.account.models import ApiKey
+from kataven.account import rotation
+from kataven.account.api_keys import KeyRules, moment_in
+from kataven.account.models import ApiKey, FormerSecret
+from kataven.identity.conditions import AddressRules
 from kataven.identity.errors import AccountOutOfStep, VerifierUnavailable
 from kataven.identity.peppers import KeyHash
 from kataven.identity.verifier import AccountFacts, StoredKey
+from kataven.tenancy.directory import Tenant
 from kataven.tenancy.errors import SchemaMismatch, TenancyError, TenantUnavailable
 
 OpenSession = Callable[[AccountFacts], AbstractContextManager[Session]]
 """Opens a session on an account's database. Raises TenancyError."""
 
-IsJournalled = Callable[[str, Mapping[str, int | None] | None, str], bool]
-"""Whether a key of an account is in the revocation journal, given what was read with the account."""
+JournalledSecret = Callable[[str, Mapping[str, int | None] | None, str, int], tuple[bool, bool]]
+"""Whether a key and its secret of a generation are in the revocation journal, given what was read with the account."""
 
 MIGRATION_SECONDS = 60
 """`Retry-After` for an account whose database is being migrated."""
 
-_BY_HASH = select(
-    ApiKey.id, ApiKey.name, ApiKey.key_hash, ApiKey.pepper_id, ApiKey.expires_at, ApiKey.disabled_at, ApiKey.limits
-).where(ApiKey.key_hash.in_(bindparam("digests", expanding=True)))
+# The row as JSON has the columns of any revision: a database before `account_0003` has no rules.
+_COLUMNS = """k.id, k.name, k.expires_at, k.disabled_at, k.limits, to_jsonb(k) - 'key_hash' AS columns"""
+
+# One statement and one round trip, with an index lookup in each table. `completes` is the former secret whose grace
+# period starts with the first use of the current one.
+_BY_HASH = text(
+    f"""
+    WITH found AS (
+        SELECT id AS key_id, key_hash, pepper_id, NULL::uuid AS former_id, generation, NULL::timestamptz AS ends_at
+        FROM api_keys WHERE key_hash IN :digests
+        UNION ALL
+        SELECT key_id, key_hash, pepper_id, id, generation, ends_at FROM former_secrets WHERE key_hash IN :digests
+    )
+    SELECT {_COLUMNS}, found.key_hash, found.pepper_id, found.former_id, found.generation, found.ends_at,
+           CASE WHEN found.former_id IS NULL THEN (
+               SELECT pending.id FROM former_secrets AS pending WHERE pending.key_id = k.id AND pending.ends_at IS NULL
+               LIMIT 1
+           ) END AS completes
+    FROM found JOIN api_keys AS k ON k.id = found.key_id
+    """  # noqa: S608  constants
+).bindparams(bindparam("digests", expanding=True))
+
+# For an account that is before `account_0004` according to its record. The record may be outdated: if no key has the
+# hash, the database reports whether it has former secrets by now.
+_BY_HASH_BEFORE_ROTATION = text(
+    f"""
+    SELECT {_COLUMNS}, k.key_hash, k.pepper_id, NULL AS former_id, 0 AS generation, NULL AS ends_at, NULL AS completes,
+           asked.has_former_secrets
+    FROM (SELECT to_regclass('former_secrets') IS NOT NULL AS has_former_secrets) AS asked
+    LEFT JOIN api_keys AS k ON k.key_hash IN :digests
+    """  # noqa: S608  constants
+).bindparams(bindparam("digests", expanding=True))
 
 
 class SqlKeyStore:
@@ -37,36 +71,77 @@ class SqlKeyStore:
     revoked is revoked, even if its database has lost that commit.
     """
 
-    def __init__(self, reading: OpenSession, recording_usage: OpenSession, is_journalled: IsJournalled) -> None:
+    def __init__(self, reading: OpenSession, recording_usage: OpenSession, journalled: JournalledSecret) -> None:
         self._reading = reading
         self._recording_usage = recording_usage
-        self._is_journalled = is_journalled
+        self._journalled = journalled
 
     def find(self, account: AccountFacts, candidates: Sequence[KeyHash]) -> StoredKey | None:
         digests = [candidate.digest for candidate in candidates]
         with _reachable(), self._reading(account) as session:
-            # The statement selects columns, so the ORM is not needed.
-            row = session.connection().execute(_BY_HASH, {"digests": digests}).first()
+            row = _row(session, _may_have_rotation(account), digests)
         if row is None:
             return None
         key_id = str(row.id)
-        revoked = row.disabled_at is not None
+        key_journalled, secret_journalled = self._journalled(account.name, account.revoked_keys, key_id, row.generation)
         return StoredKey(
             id=key_id,
             name=row.name,
             hash=KeyHash(row.pepper_id, bytes(row.key_hash)),
             expires_at=None if row.expires_at is None else row.expires_at.timestamp(),
-            revoked=revoked or self._is_journalled(account.name, account.revoked_keys, key_id),
+            revoked=row.disabled_at is not None or key_journalled,
+            former_id=_text(row.former_id),
+            ends_at=None if row.ends_at is None else row.ends_at.timestamp(),
+            ended=secret_journalled,
+            completes_rotation=_text(row.completes),
             limits=row.limits,
+            **_rules(row.columns),
         )
 
     def rehash(self, account: AccountFacts, key_id: str, old: KeyHash, new: KeyHash) -> None:
         with _reachable(), self._recording_usage(account) as session:
-            session.execute(
+            rehashed = session.execute(
                 update(ApiKey)
                 .where(ApiKey.id == UUID(key_id), ApiKey.key_hash == old.digest)
                 .values(key_hash=new.digest, pepper_id=new.pepper_id)
+                .returning(ApiKey.id)
             )
+            if rehashed.first() is None and _may_have_rotation(account):
+                session.execute(
+                    update(FormerSecret)
+                    .where(FormerSecret.key_id == UUID(key_id), FormerSecret.key_hash == old.digest)
+                    .values(key_hash=new.digest, pepper_id=new.pepper_id)
+                )
+
+
+def _may_have_rotation(account: AccountFacts) -> bool:
+    return not isinstance(account.location, Tenant) or rotation.has_rotation(account.location)
+
+
+def _row(session: Session, has_rotation: bool, digests: Sequence[bytes]) -> Row[Any] | None:
+    # The statements select columns, so the ORM is not needed.
+    execute = session.connection().execute
+    if not has_rotation:
+        row = execute(_BY_HASH_BEFORE_ROTATION, {"digests": digests}).one()
+        if row.id is not None or not row.has_former_secrets:
+            return None if row.id is None else row
+    return execute(_BY_HASH, {"digests": digests}).first()
+
+
+def _text(value: UUID | None) -> str | None:
+    return None if value is None else str(value)
+
+
+def _rules(columns: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields of StoredKey for the key's rules."""
+    rules = KeyRules.of_columns(columns)
+    return {
+        "scopes": rules.scopes,
+        "addresses": AddressRules.of(rules.allowed_addresses, rules.denied_addresses),
+        "from_browsers": rules.from_browsers,
+        "not_before": None if rules.not_before is None else rules.not_before.timestamp(),
+        "paused": moment_in(columns, "paused_at") is not None,
+    }
 
 
 @contextmanager

@@ -7,9 +7,29 @@ from enum import StrEnum
 from typing import Any
 from uuid import UUID, uuid4
 
-from sqlalchemy import CheckConstraint, DateTime, Index, LargeBinary, SmallInteger, Text, func, text
+from sqlalchemy import (
+    CheckConstraint,
+    ColumnElement,
+    DateTime,
+    ForeignKey,
+    Index,
+    LargeBinary,
+    SmallInteger,
+    Text,
+    func,
+    literal_column,
+    text,
+)
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
-from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+from sqlalchemy.orm import DeclarativeBase, Mapped, column_property, mapped_column
+
+KEY_ROTATION = "key_rotation"
+"""The group of the columns of an API key that `account_0004` added."""
+KEY_RULES = "key_rules"
+"""The group of the columns of an API key that `account_0003` added."""
+
+KEY_COLUMNS: ColumnElement[Any] = func.to_jsonb(literal_column("api_keys"), type_=JSONB).op("-")(text("'key_hash'"))
+"""An API key's row as JSON, with the columns that the table has at the database's revision."""
 
 
 class AccountBase(DeclarativeBase):
@@ -139,6 +159,55 @@ class ApiKey(AccountBase):
     disabled_at: Mapped[datetime | None]
     last_used_at: Mapped[datetime | None]
     limits: Mapped[dict[str, Any] | None]
+    # Since `account_0003`. Deferred, so that keys of an account at an older revision can be listed and revoked. To
+    # read them at any revision, use `columns`.
+    scopes: Mapped[list[str] | None] = mapped_column(deferred=True, deferred_group=KEY_RULES)
+    """NULL: full access."""
+    allowed_addresses: Mapped[list[str]] = mapped_column(
+        server_default=text("'{}'"), deferred=True, deferred_group=KEY_RULES
+    )
+    denied_addresses: Mapped[list[str]] = mapped_column(
+        server_default=text("'{}'"), deferred=True, deferred_group=KEY_RULES
+    )
+    from_browsers: Mapped[bool] = mapped_column(server_default=text("false"), deferred=True, deferred_group=KEY_RULES)
+    browser_use_at: Mapped[datetime | None] = mapped_column(deferred=True, deferred_group=KEY_RULES)
+    """When a browser last sent the key, and it was refused."""
+    not_before: Mapped[datetime | None] = mapped_column(deferred=True, deferred_group=KEY_RULES)
+    paused_at: Mapped[datetime | None] = mapped_column(deferred=True, deferred_group=KEY_RULES)
+    # Since `account_0004`.
+    generation: Mapped[int] = mapped_column(server_default=text("0"), deferred=True, deferred_group=KEY_ROTATION)
+    """How often the secret was replaced. Each secret of a key has the generation at which it was the current one."""
+    rotated_at: Mapped[datetime | None] = mapped_column(deferred=True, deferred_group=KEY_ROTATION)
+    columns: Mapped[dict[str, Any]] = column_property(KEY_COLUMNS)
+
+
+class FormerSecret(AccountBase):
+    """A secret of an API key that was replaced. Since `account_0004`."""
+
+    __tablename__ = "former_secrets"
+    __table_args__ = (
+        CheckConstraint("octet_length(key_hash) = 32", name="former_secrets_key_hash_length"),
+        CheckConstraint("grace_seconds >= 0", name="former_secrets_grace_seconds_range"),
+        Index("former_secrets_of_key", "key_id", "generation"),
+        Index("former_secrets_pepper_id", "pepper_id"),
+    )
+
+    id: Mapped[UUID] = mapped_column(primary_key=True, default=uuid4)
+    key_id: Mapped[UUID] = mapped_column(
+        ForeignKey("api_keys.id", name="former_secrets_key_id_fkey", ondelete="CASCADE")
+    )
+    generation: Mapped[int]
+    key_hash: Mapped[bytes] = mapped_column(LargeBinary, unique=True)
+    pepper_id: Mapped[str]
+    hint: Mapped[str]
+    rotated_at: Mapped[datetime]
+    grace_seconds: Mapped[int]
+    """How long it is accepted after the first use of the secret that replaced it."""
+    ends_at: Mapped[datetime | None]
+    """NULL until that first use: the secret is accepted without an end."""
+    late_uses: Mapped[int] = mapped_column(server_default=text("0"))
+    last_late_use_at: Mapped[datetime | None]
+    last_late_address: Mapped[str | None]
 
 
 class WidgetKey(AccountBase):
@@ -164,6 +233,30 @@ class WidgetKey(AccountBase):
     disabled_at: Mapped[datetime | None]
     # Incremented when the key is disabled, so older visitor sessions remain invalid after it is enabled again.
     generation: Mapped[int] = mapped_column(server_default=text("0"))
+
+
+class IdempotencyKey(AccountBase):
+    """A request that created something, for clients that repeat it. Since `account_0004`.
+
+    `id` is a digest of the caller, the operation and the header `Idempotency-Key`, which is not stored.
+    """
+
+    __tablename__ = "idempotency_keys"
+    __table_args__ = (
+        CheckConstraint("octet_length(id) = 32", name="idempotency_keys_id_length"),
+        Index("idempotency_keys_created_at", "created_at"),
+        Index("idempotency_keys_with_nonce", "created_at", postgresql_where=text("nonce IS NOT NULL")),
+    )
+
+    id: Mapped[bytes] = mapped_column(LargeBinary, primary_key=True)
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    request_digest: Mapped[bytes] = mapped_column(LargeBinary)
+    representation: Mapped[str]
+    """The created resource as JSON, without a secret."""
+    # From which the secret of a created key is derived again: removed after ten minutes.
+    nonce: Mapped[bytes | None] = mapped_column(LargeBinary)
+    pepper_id: Mapped[str | None]
+    key_hash: Mapped[bytes | None] = mapped_column(LargeBinary)
 
 
 class WidgetSettings(AccountBase):

@@ -8,17 +8,22 @@ from datetime import datetime
 from sqlalchemy import func, or_, select
 from sqlalchemy.orm import Session
 
-from kataven.account.models import ApiKey, WidgetKey
+from kataven.account import rotation
+from kataven.account.models import ApiKey, FormerSecret, WidgetKey
 
 
 def in_use(session: Session) -> Counter[str]:
-    """The number of usable API keys and widget keys, by the id of the pepper of their hash."""
+    """The number of usable API keys, former secrets and widget keys, by the id of the pepper of their hash."""
     usable = ApiKey.disabled_at.is_(None) & or_(ApiKey.expires_at.is_(None), ApiKey.expires_at > func.now())
     counted: Counter[str] = Counter()
-    for statement in (
+    statements = [
         select(ApiKey.pepper_id, func.count()).where(usable).group_by(ApiKey.pepper_id),
         select(WidgetKey.pepper_id, func.count()).where(WidgetKey.disabled_at.is_(None)).group_by(WidgetKey.pepper_id),
-    ):
+    ]
+    if session.scalar(select(func.to_regclass(FormerSecret.__tablename__).is_not(None))):
+        former = select(FormerSecret.pepper_id, func.count()).join(ApiKey, ApiKey.id == FormerSecret.key_id)
+        statements.append(former.where(usable, rotation.is_accepted(func.now())).group_by(FormerSecret.pepper_id))
+    for statement in statements:
         for pepper_id, count in session.execute(statement):
             counted[pepper_id] += count
     return counted

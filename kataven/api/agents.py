@@ -12,6 +12,7 @@ from kataven.account import agents
 from kataven.account.models import Agent, AgentStatus, AuthMode, Category, GreetingMode, VoiceProvider, WidgetAuthMode
 from kataven.web.access import READ, WRITE
 from kataven.web.conditional import require_match, write_tagged
+from kataven.web.idempotency import create_once
 from kataven.web.inputs.agents import AgentInput, AgentPatch, AgentWidgetSettingsPatch
 from kataven.web.operation import ApiBlueprint, ResponseSpec
 from kataven.web.paging import PageQuery, write_page
@@ -76,12 +77,15 @@ def list_agents(context: RequestContext, query: PageQuery) -> Response:
     summary="Create an agent",
     response=ResponseSpec(201, "The created agent.", AgentView),
     body=AgentInput,
+    idempotent=True,
 )
 def create_agent(context: RequestContext, body: AgentInput) -> Response:
     """Only `name` is required. A new agent has the status `draft` unless you set another."""
-    with context.writing() as session:
-        agent = shape(agents.create(session, body.model_dump(), context.actor))
-    return write_tagged(agent, 201, {"Location": f"/v1/agents/{agent['id']}"})
+    return create_once(
+        context,
+        lambda session: shape(agents.create(session, body.model_dump(), context.actor)),
+        lambda agent: write_tagged(agent, 201, {"Location": f"/v1/agents/{agent['id']}"}),
+    )
 
 
 @blueprint.operation(

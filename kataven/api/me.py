@@ -6,10 +6,11 @@ from datetime import UTC, datetime
 from typing import Any
 
 from flask import Response
+from pydantic import Field
 
 from kataven.identity.principal import CredentialKind, Role
 from kataven.ratelimit.policy import LIMIT_FIELDS
-from kataven.web.access import READ
+from kataven.web.access import ANY_CALLER
 from kataven.web.operation import ApiBlueprint, ResponseSpec
 from kataven.web.request_context import RequestContext
 from kataven.web.schema import View, with_fields, write_json
@@ -45,15 +46,19 @@ class MeView(View):
     account_name: str
     credential: CredentialView
     role: Role | None
+    scopes: list[str] | None = Field(
+        description="What the API key may do, including the scopes that others include. Null means full access, as for "
+        "a JWT."
+    )
     limits: LimitsView
 
 
 @blueprint.operation(
-    "GET", "/v1/me", access=READ, summary="Retrieve the caller", response=ResponseSpec(200, "The caller.", MeView)
+    "GET", "/v1/me", access=ANY_CALLER, summary="Retrieve the caller", response=ResponseSpec(200, "The caller.", MeView)
 )
 def read_me(context: RequestContext) -> Response:
-    """Returns the account, the credential, the role (null for an API key), and the limits with their remaining
-    quota."""
+    """Returns the account, the credential, the role (null for an API key), the scopes (null for full access), and the
+    limits with their remaining quota."""
     principal = context.principal
     expires_at = None if principal.expires_at is None else datetime.fromtimestamp(principal.expires_at, UTC)
     return write_json(
@@ -67,6 +72,7 @@ def read_me(context: RequestContext) -> Response:
                 "expires_at": expires_at,
             },
             "role": principal.role,
+            "scopes": None if principal.scopes is None else sorted(principal.scopes),
             "limits": _limits(context),
         }
     )

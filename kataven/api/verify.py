@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from flask import Response, request
+from pydantic import Field
 
 from kataven.identity.principal import Role
-from kataven.web.access import READ
+from kataven.web.access import ANY_CALLER
 from kataven.web.forward_auth import PATH, VerifyQuery, identity_headers
 from kataven.web.operation import ApiBlueprint, ResponseSpec
 from kataven.web.problems import MAX_PREFERENCES_LENGTH
@@ -22,12 +23,13 @@ class VerifiedView(View):
     principal: str
     key_id: str | None
     role: Role | None
+    scopes: list[str] | None = Field(description="The API key's scopes. Null means full access, as for a JWT.")
 
 
 @blueprint.operation(
     "GET",
     PATH,
-    access=READ,
+    access=ANY_CALLER,
     summary="Verify a credential for a gateway",
     response=ResponseSpec(
         200,
@@ -40,6 +42,8 @@ class VerifiedView(View):
             "digits and `-._~:@` is percent-encoded.",
             "X-Kataven-Key-Id": "The API key's id. Empty for a JWT.",
             "X-Kataven-Role": "The user's role. Empty for an API key.",
+            "X-Kataven-Scopes": "The API key's scopes, separated by spaces, including those that others include; `*` "
+            "for full access. Empty for a JWT.",
             "RateLimit-Policy": "The limits of the account and the key.",
             "RateLimit": "What is left of each limit, after this request.",
             "Cache-Control": "`no-store`: a gateway that caches this response accepts revoked credentials.",
@@ -69,6 +73,7 @@ def verify(context: RequestContext, query: VerifyQuery) -> Response:
             "principal": headers["X-Kataven-Principal"],
             "key_id": headers["X-Kataven-Key-Id"] or None,
             "role": headers["X-Kataven-Role"] or None,
+            "scopes": None if context.principal.scopes is None else sorted(context.principal.scopes),
         },
         headers=headers,
     )

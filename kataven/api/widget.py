@@ -30,7 +30,13 @@ from kataven.widget.errors import WidgetNotConfigured
 from kataven.widget.flows import VisitorTokens
 from kataven.widget.user_tokens import UserTokenSubject
 
-blueprint = ApiBlueprint("widget", __name__, "widget", "The widget: operations for web pages and for the voice edge.")
+blueprint = ApiBlueprint(
+    "widget",
+    __name__,
+    "widget",
+    "The widget: operations for web pages and for the voice edge.",
+    resource="widget-sessions",
+)
 
 JWKS_MAX_AGE_SECONDS = 300
 

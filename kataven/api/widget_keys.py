@@ -12,10 +12,12 @@ from pydantic import Field
 from kataven.account import agents, widget_keys
 from kataven.account.errors import NotFound
 from kataven.account.models import WidgetKey
+from kataven.identity.issuer import IssuedKey
 from kataven.identity.token import TokenKind
 from kataven.tenancy.serving.session import TenantSession
 from kataven.web.access import READ, WRITE
 from kataven.web.conditional import require_match, write_tagged
+from kataven.web.idempotency import issue_once
 from kataven.web.inputs.widget_keys import WidgetKeyInput, WidgetKeyPatch
 from kataven.web.operation import ApiBlueprint, OpenApiLink, ResponseSpec
 from kataven.web.paging import PageQuery, write_page
@@ -89,6 +91,8 @@ def list_widget_keys(context: RequestContext, query: PageQuery) -> Response:
     summary="Create a widget key",
     response=ResponseSpec(201, "The key, and the snippet that embeds the widget.", NewWidgetKeyView),
     body=WidgetKeyInput,
+    idempotent=True,
+    returns_secret=True,
     max_body_bytes=64 * 1024,
     links=(
         OpenApiLink("GET", "/v1/widget/config", query={"client_key": "key"}),
@@ -97,15 +101,17 @@ def list_widget_keys(context: RequestContext, query: PageQuery) -> Response:
 )
 def create_widget_key(context: RequestContext, body: WidgetKeyInput) -> Response:
     """The key is public and is embedded in your pages. `domain_allowlist` restricts the pages that it serves."""
-    issued = context.services.issuer.issue(TokenKind.WIDGET_KEY, context.account.account)
-    with context.writing() as session:
+
+    def create(session: TenantSession, issued: IssuedKey) -> dict[str, Any]:
         _require_agent(session, body.agent_id)
-        created = shape(
-            widget_keys.issue(session, body.name, issued, body.domain_allowlist, body.agent_id, context.actor)
-        )
-    script = snippet(context.services.widget.public_url, issued.text)
-    headers = {"Cache-Control": "no-store", "Location": f"/v1/widget-keys/{created['id']}"}
-    return write_tagged(created, 201, headers, beside={"key": issued.text, "snippet": script})
+        return shape(widget_keys.issue(session, body.name, issued, body.domain_allowlist, body.agent_id, context.actor))
+
+    def respond(created: dict[str, Any], key: str) -> Response:
+        script = snippet(context.services.widget.public_url, key)
+        headers = {"Cache-Control": "no-store", "Location": f"/v1/widget-keys/{created['id']}"}
+        return write_tagged(created, 201, headers, beside={"key": key, "snippet": script})
+
+    return issue_once(context, TokenKind.WIDGET_KEY, create, respond)
 
 
 @blueprint.operation(

@@ -14,6 +14,7 @@ from kataven import assembly, logs, settings
 from kataven.authservice.server import AuthServer, AuthService
 from kataven.authservice.tls import TlsFiles
 from kataven.settings import Settings, SettingsError
+from kataven.system.history_check import HistoryWatch
 
 if TYPE_CHECKING:
     from kataven.telemetry.spans import Telemetry
@@ -48,6 +49,7 @@ def serve(configured: Settings) -> None:
         signal.signal(number, lambda *_: stop.set())
     telemetry = assembly.telemetry(configured, "kataven-auth", lambda outcome, n: None)  # it has no metrics endpoint
     parts = assembly.foundation(configured)
+    histories = HistoryWatch(parts.directory.database, parts.histories)
     service = AuthService(assembly.local_verifier(configured, parts), assembly.local_issuer(configured))
     tls = TlsFiles(*configured.auth_tls) if configured.auth_tls else None
     server = AuthServer(service, configured.auth_bind, tls, _interceptors(telemetry))
@@ -57,11 +59,13 @@ def serve(configured: Settings) -> None:
     if telemetry is not None:
         telemetry.start()
     parts.registry.start()
+    histories.start()
     server.start()
     try:
         stop.wait()
     finally:
         server.stop()
+        histories.stop()
         parts.registry.close()
         parts.directory.database.close()
         if telemetry is not None:

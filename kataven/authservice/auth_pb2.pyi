@@ -36,17 +36,19 @@ class VerifyRequest(_message.Message):
     def __init__(self, kind: _Optional[_Union[CredentialKind, str]] = ..., token: _Optional[str] = ..., account: _Optional[str] = ...) -> None: ...
 
 class VerifyResponse(_message.Message):
-    __slots__ = ("principal", "refusal", "unavailable")
+    __slots__ = ("principal", "refusal", "unavailable", "restricted_principal")
     PRINCIPAL_FIELD_NUMBER: _ClassVar[int]
     REFUSAL_FIELD_NUMBER: _ClassVar[int]
     UNAVAILABLE_FIELD_NUMBER: _ClassVar[int]
+    RESTRICTED_PRINCIPAL_FIELD_NUMBER: _ClassVar[int]
     principal: Principal
     refusal: Refusal
     unavailable: Unavailable
-    def __init__(self, principal: _Optional[_Union[Principal, _Mapping]] = ..., refusal: _Optional[_Union[Refusal, _Mapping]] = ..., unavailable: _Optional[_Union[Unavailable, _Mapping]] = ...) -> None: ...
+    restricted_principal: Principal
+    def __init__(self, principal: _Optional[_Union[Principal, _Mapping]] = ..., refusal: _Optional[_Union[Refusal, _Mapping]] = ..., unavailable: _Optional[_Union[Unavailable, _Mapping]] = ..., restricted_principal: _Optional[_Union[Principal, _Mapping]] = ...) -> None: ...
 
 class Principal(_message.Message):
-    __slots__ = ("kind", "account", "id", "name", "role", "expires_at", "limits", "person")
+    __slots__ = ("kind", "account", "id", "name", "role", "expires_at", "limits", "scopes", "allowed_addresses", "denied_addresses", "from_browsers", "completes_rotation", "person")
     class LimitsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -61,6 +63,11 @@ class Principal(_message.Message):
     ROLE_FIELD_NUMBER: _ClassVar[int]
     EXPIRES_AT_FIELD_NUMBER: _ClassVar[int]
     LIMITS_FIELD_NUMBER: _ClassVar[int]
+    SCOPES_FIELD_NUMBER: _ClassVar[int]
+    ALLOWED_ADDRESSES_FIELD_NUMBER: _ClassVar[int]
+    DENIED_ADDRESSES_FIELD_NUMBER: _ClassVar[int]
+    FROM_BROWSERS_FIELD_NUMBER: _ClassVar[int]
+    COMPLETES_ROTATION_FIELD_NUMBER: _ClassVar[int]
     PERSON_FIELD_NUMBER: _ClassVar[int]
     kind: CredentialKind
     account: str
@@ -69,16 +76,29 @@ class Principal(_message.Message):
     role: str
     expires_at: float
     limits: _containers.ScalarMap[str, int]
+    scopes: Scopes
+    allowed_addresses: _containers.RepeatedScalarFieldContainer[str]
+    denied_addresses: _containers.RepeatedScalarFieldContainer[str]
+    from_browsers: bool
+    completes_rotation: str
     person: str
-    def __init__(self, kind: _Optional[_Union[CredentialKind, str]] = ..., account: _Optional[str] = ..., id: _Optional[str] = ..., name: _Optional[str] = ..., role: _Optional[str] = ..., expires_at: _Optional[float] = ..., limits: _Optional[_Mapping[str, int]] = ..., person: _Optional[str] = ...) -> None: ...
+    def __init__(self, kind: _Optional[_Union[CredentialKind, str]] = ..., account: _Optional[str] = ..., id: _Optional[str] = ..., name: _Optional[str] = ..., role: _Optional[str] = ..., expires_at: _Optional[float] = ..., limits: _Optional[_Mapping[str, int]] = ..., scopes: _Optional[_Union[Scopes, _Mapping]] = ..., allowed_addresses: _Optional[_Iterable[str]] = ..., denied_addresses: _Optional[_Iterable[str]] = ..., from_browsers: _Optional[bool] = ..., completes_rotation: _Optional[str] = ..., person: _Optional[str] = ...) -> None: ...
+
+class Scopes(_message.Message):
+    __slots__ = ("names",)
+    NAMES_FIELD_NUMBER: _ClassVar[int]
+    names: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, names: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class Refusal(_message.Message):
-    __slots__ = ("code", "detail")
+    __slots__ = ("code", "detail", "secret_id")
     CODE_FIELD_NUMBER: _ClassVar[int]
     DETAIL_FIELD_NUMBER: _ClassVar[int]
+    SECRET_ID_FIELD_NUMBER: _ClassVar[int]
     code: str
     detail: str
-    def __init__(self, code: _Optional[str] = ..., detail: _Optional[str] = ...) -> None: ...
+    secret_id: str
+    def __init__(self, code: _Optional[str] = ..., detail: _Optional[str] = ..., secret_id: _Optional[str] = ...) -> None: ...
 
 class Unavailable(_message.Message):
     __slots__ = ("detail", "retry_after_seconds", "code")
@@ -99,12 +119,16 @@ class KeyHash(_message.Message):
     def __init__(self, pepper_id: _Optional[str] = ..., digest: _Optional[bytes] = ...) -> None: ...
 
 class IssueRequest(_message.Message):
-    __slots__ = ("kind", "account")
+    __slots__ = ("kind", "account", "seed", "pepper_id")
     KIND_FIELD_NUMBER: _ClassVar[int]
     ACCOUNT_FIELD_NUMBER: _ClassVar[int]
+    SEED_FIELD_NUMBER: _ClassVar[int]
+    PEPPER_ID_FIELD_NUMBER: _ClassVar[int]
     kind: TokenKind
     account: str
-    def __init__(self, kind: _Optional[_Union[TokenKind, str]] = ..., account: _Optional[str] = ...) -> None: ...
+    seed: bytes
+    pepper_id: str
+    def __init__(self, kind: _Optional[_Union[TokenKind, str]] = ..., account: _Optional[str] = ..., seed: _Optional[bytes] = ..., pepper_id: _Optional[str] = ...) -> None: ...
 
 class IssueResponse(_message.Message):
     __slots__ = ("text", "hash", "hint")

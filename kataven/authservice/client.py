@@ -21,7 +21,7 @@ from kataven.authservice.tls import TlsFiles
 from kataven.identity import token as tokens
 from kataven.identity.credential import Credential
 from kataven.identity.errors import VerifierUnavailable
-from kataven.identity.issuer import IssuedKey
+from kataven.identity.issuer import IssuedKey, Seed, UnknownPepper
 from kataven.identity.peppers import KeyHash
 from kataven.identity.principal import Principal
 from kataven.identity.token import TokenKind
@@ -137,9 +137,13 @@ class RemoteIssuer:
     def __init__(self, channel: AuthServiceChannel) -> None:
         self._channel = channel
 
-    def issue(self, kind: TokenKind, account: str) -> IssuedKey:
-        request = pb.IssueRequest(kind=codec.token_kind_out(kind), account=account)
-        return codec.issued_in(self._channel.call(codec.ISSUE, request, pb.IssueResponse))
+    def issue(self, kind: TokenKind, account: str, seed: Seed | None = None) -> IssuedKey:
+        # An older service ignores the seed and issues a random key. The caller compares the hash of a repeated key.
+        request = codec.issue_out(kind, account, seed)
+        response = self._channel.call(codec.ISSUE, request, pb.IssueResponse)
+        if not response.text:
+            raise UnknownPepper("the auth-service does not have this pepper")
+        return codec.issued_in(response)
 
     def candidates(self, token: str) -> tuple[KeyHash, ...]:
         response = self._channel.call(codec.CANDIDATES, pb.CandidatesRequest(token=token), pb.CandidatesResponse)

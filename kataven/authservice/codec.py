@@ -6,8 +6,9 @@ from collections.abc import Iterator
 
 from kataven.authservice import auth_pb2 as pb
 from kataven.identity import errors
+from kataven.identity.conditions import AddressRules
 from kataven.identity.credential import ApiKeyCredential, Credential, JwtCredential
-from kataven.identity.issuer import IssuedKey
+from kataven.identity.issuer import IssuedKey, Seed
 from kataven.identity.peppers import KeyHash
 from kataven.identity.principal import CredentialKind, Principal, Role
 from kataven.identity.token import TokenKind
@@ -57,22 +58,32 @@ def credential_in(request: pb.VerifyRequest) -> Credential:
 
 
 def principal_out(principal: Principal) -> pb.VerifyResponse:
-    return pb.VerifyResponse(
-        principal=pb.Principal(
-            kind=_KINDS[principal.kind],
-            account=principal.account,
-            id=principal.id,
-            name=principal.name,
-            role=principal.role,
-            expires_at=principal.expires_at,
-            limits=principal.limits,
-            person=principal.person,
-        )
+    message = pb.Principal(
+        kind=_KINDS[principal.kind],
+        account=principal.account,
+        id=principal.id,
+        name=principal.name,
+        role=principal.role,
+        expires_at=principal.expires_at,
+        limits=principal.limits,
+        from_browsers=principal.from_browsers,
+        completes_rotation=principal.completes_rotation or "",
+        person=principal.person,
     )
+    if principal.scopes is None and principal.addresses is None:
+        return pb.VerifyResponse(principal=message)
+    if principal.scopes is not None:
+        message.scopes.names.extend(sorted(principal.scopes))
+        message.scopes.SetInParent()
+    if principal.addresses is not None:
+        message.allowed_addresses.extend(principal.addresses.allowed)
+        message.denied_addresses.extend(principal.addresses.denied)
+    return pb.VerifyResponse(restricted_principal=message)
 
 
 def refusal_out(refusal: errors.Refused) -> pb.VerifyResponse:
-    return pb.VerifyResponse(refusal=pb.Refusal(code=refusal.code, detail=str(refusal)))
+    secret_id = refusal.secret_id if isinstance(refusal, errors.RotatedCredential) else None
+    return pb.VerifyResponse(refusal=pb.Refusal(code=refusal.code, detail=str(refusal), secret_id=secret_id or ""))
 
 
 def unavailable_out(error: errors.VerifierUnavailable) -> pb.VerifyResponse:
@@ -88,14 +99,18 @@ def principal_in(response: pb.VerifyResponse) -> Principal:
         refusal = REFUSALS.get(response.refusal.code)
         if refusal is None:
             raise UnknownMessage("unknown code of a refusal")
+        if refusal is errors.RotatedCredential:
+            raise errors.RotatedCredential(response.refusal.detail, secret_id=response.refusal.secret_id or None)
         raise refusal(response.refusal.detail)
     if outcome == "unavailable":
         unavailable = response.unavailable
         kind = UNAVAILABLE.get(unavailable.code, errors.VerifierUnavailable)
         raise kind(unavailable.detail, retry_after_seconds=unavailable.retry_after_seconds)
-    if outcome != "principal":
-        raise UnknownMessage("no outcome")
-    return _principal(response.principal)
+    if outcome == "principal":
+        return _principal(response.principal)
+    if outcome == "restricted_principal":
+        return _principal(response.restricted_principal)
+    raise UnknownMessage("no outcome")
 
 
 def _principal(message: pb.Principal) -> Principal:
@@ -114,6 +129,10 @@ def _principal(message: pb.Principal) -> Principal:
         role=role,
         expires_at=message.expires_at if message.HasField("expires_at") else None,
         limits=dict(message.limits) or None,
+        scopes=frozenset(message.scopes.names) if message.HasField("scopes") else None,
+        addresses=AddressRules.of(message.allowed_addresses, message.denied_addresses),
+        from_browsers=message.from_browsers,
+        completes_rotation=message.completes_rotation or None,
         person=message.person if message.HasField("person") else None,
     )
 
@@ -136,6 +155,17 @@ def hash_out(stored: KeyHash) -> pb.KeyHash:
 
 def hash_in(message: pb.KeyHash) -> KeyHash:
     return KeyHash(message.pepper_id, message.digest)
+
+
+def issue_out(kind: TokenKind, account: str, seed: Seed | None) -> pb.IssueRequest:
+    request = pb.IssueRequest(kind=token_kind_out(kind), account=account)
+    if seed is not None:
+        request.seed, request.pepper_id = seed.data, seed.pepper_id
+    return request
+
+
+def seed_in(request: pb.IssueRequest) -> Seed | None:
+    return Seed(request.seed, request.pepper_id) if request.seed else None
 
 
 def issued_out(issued: IssuedKey) -> pb.IssueResponse:

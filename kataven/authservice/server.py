@@ -18,7 +18,7 @@ from kataven.authservice import auth_pb2 as pb
 from kataven.authservice import codec
 from kataven.authservice.tls import TlsFiles
 from kataven.identity.errors import Refused, VerifierUnavailable
-from kataven.identity.issuer import Issuer
+from kataven.identity.issuer import Issuer, UnknownPepper
 from kataven.identity.verifier import Verifier
 from kataven.logs import access_logger
 
@@ -54,7 +54,11 @@ class AuthService:
             return codec.unavailable_out(error)
 
     def issue(self, request: pb.IssueRequest, context: grpc.ServicerContext) -> pb.IssueResponse:
-        return codec.issued_out(self._issuer.issue(codec.token_kind_in(request.kind), request.account))
+        kind, seed = codec.token_kind_in(request.kind), codec.seed_in(request)
+        try:
+            return codec.issued_out(self._issuer.issue(kind, request.account, seed))
+        except UnknownPepper:
+            return pb.IssueResponse()
 
     def candidates(self, request: pb.CandidatesRequest, context: grpc.ServicerContext) -> pb.CandidatesResponse:
         hashes = self._issuer.candidates(request.token)

@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
-from uuid import UUID
+from uuid import UUID, uuid4
 
 from kataven.client import models
 from kataven.client.errors import ArgumentError, IdError, UnexpectedResponse
@@ -45,6 +45,8 @@ class ApiRequest(Generic[Result]):
     query: Mapping[str, str] = field(default_factory=dict)
     body: Mapping[str, Any] | None = None
     if_match: str | None = None
+    idempotency_key: str | None = None
+    """Set for a request that creates, so that it can be repeated: the API then returns its first response."""
 
     def __post_init__(self) -> None:
         # httpx2 rejects an invalid header while it sends the request, and that would look like a failed connection.
@@ -77,7 +79,7 @@ def agents_page(cursor: str | None, limit: int | None) -> ApiRequest[Page[models
 
 
 def create_agent(fields: Mapping[str, Any]) -> ApiRequest[models.Agent]:
-    return ApiRequest("POST", "/agents", _with_etag(models.Agent), body=fields)
+    return ApiRequest("POST", "/agents", _with_etag(models.Agent), body=fields, idempotency_key=_new_key())
 
 
 def get_agent(agent_id: Id) -> ApiRequest[models.Agent]:
@@ -111,7 +113,13 @@ def create_widget_key(
     name: str, domain_allowlist: Sequence[str], agent_id: Id | None
 ) -> ApiRequest[models.NewWidgetKey]:
     fields = {"name": name, "domain_allowlist": domain_allowlist, "agent_id": agent_id}
-    return ApiRequest("POST", "/widget-keys", _with_etag(models.NewWidgetKey), body=_widget_key_fields(fields))
+    return ApiRequest(
+        "POST",
+        "/widget-keys",
+        _with_etag(models.NewWidgetKey),
+        body=_widget_key_fields(fields),
+        idempotency_key=_new_key(),
+    )
 
 
 def get_widget_key(key_id: Id) -> ApiRequest[models.WidgetKey]:
@@ -178,6 +186,10 @@ def _widget_key_fields(fields: Mapping[str, Any]) -> Mapping[str, Any]:
     if sent.get("agent_id") is not None:
         sent["agent_id"] = _id(sent["agent_id"])
     return sent
+
+
+def _new_key() -> str:
+    return str(uuid4())
 
 
 def _agent(agent_id: Id) -> str:

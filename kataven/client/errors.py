@@ -12,6 +12,10 @@ KatavenError
     ├── InvalidRequestError       400: `errors` names each field
     ├── AuthenticationError       401, and 400 for a malformed key
     ├── PermissionDeniedError     403
+    │   ├── InsufficientScopeError    403: the API key doesn't have the scope `scope`
+    │   ├── PausedKeyError            403: the API key is paused
+    │   ├── AddressNotAllowedError    403: the API key can't be used from this address
+    │   └── BrowserUseError           403: a browser sent the API key
     ├── NotFoundError             404
     ├── ConflictError             409: the current state of the resource does not allow the request
     ├── PreconditionFailedError   412: the resource changed after its `etag` was read
@@ -44,6 +48,8 @@ class Problem:
     errors: tuple[FieldProblem, ...] = ()
     retry_after: float | None = None
     """Seconds."""
+    scope: str | None = None
+    """The scope that the API key doesn't have."""
 
 
 class KatavenError(Exception):
@@ -130,7 +136,28 @@ class AuthenticationError(ApiError):
 
 
 class PermissionDeniedError(ApiError):
-    """The API key is revoked, its account is suspended, or API keys don't have this permission."""
+    """The API key is revoked or paused, its account is suspended, or the key doesn't have this permission."""
+
+
+class InsufficientScopeError(PermissionDeniedError):
+    """The API key doesn't have the scope that this operation requires. Create a key with this scope."""
+
+    @property
+    def scope(self) -> str | None:
+        """The missing scope, such as `agents:write`. None if the operation requires a key with full access."""
+        return self.problem.scope
+
+
+class PausedKeyError(PermissionDeniedError):
+    """The API key is paused. A user with the role owner or admin can resume it."""
+
+
+class AddressNotAllowedError(PermissionDeniedError):
+    """The API key can't be used from this address. `detail` states the address that the API sees."""
+
+
+class BrowserUseError(PermissionDeniedError):
+    """The request has a header that browsers set, and the API key must not be sent by browsers."""
 
 
 class NotFoundError(ApiError):
@@ -161,6 +188,10 @@ _BY_CODE: dict[str, type[ApiError]] = {
     "malformed_token": AuthenticationError,
     "missing_account": AuthenticationError,
     "invalid_account": AuthenticationError,
+    "insufficient_scope": InsufficientScopeError,
+    "paused_credential": PausedKeyError,
+    "address_not_allowed": AddressNotAllowedError,
+    "browser_use": BrowserUseError,
 }
 _BY_STATUS: dict[int, type[ApiError]] = {
     400: InvalidRequestError,

@@ -124,6 +124,22 @@ class KeyLimits:
 
 
 @dataclass(frozen=True, kw_only=True)
+class FormerSecret:
+    """A secret of an API key that was replaced by a rotation."""
+
+    hint: str
+    """The last 8 characters."""
+    rotated_at: datetime
+    grace_seconds: int
+    ends_at: datetime | None
+    """When it is refused, or was. Null until the new secret is used: the former one is accepted."""
+    late_uses: int
+    """How often it was used after its end, and refused."""
+    last_late_use_at: datetime | None
+    last_late_address: str | None
+
+
+@dataclass(frozen=True, kw_only=True)
 class ApiKey:
     """An API key, without its secret. The complete key is returned once, when it is created."""
 
@@ -139,6 +155,19 @@ class ApiKey:
     disabled_at: datetime | None
     last_used_at: datetime | None
     limits: KeyLimits | None
+    scopes: tuple[str, ...] | None
+    """What the key may do. Null means full access."""
+    allowed_addresses: tuple[str, ...]
+    denied_addresses: tuple[str, ...]
+    from_browsers: bool
+    browser_use_at: datetime | None
+    """When a browser last sent the key, and it was rejected."""
+    not_before: datetime | None
+    paused_at: datetime | None
+    secret_created_at: datetime
+    """When the current secret was created."""
+    former_secrets: tuple[FormerSecret, ...]
+    """Up to 5 secrets that were replaced, latest first."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -178,5 +207,7 @@ class Me:
     account_name: str
     credential: Credential
     role: str | None
-    """What a user may do in an account. A key has no role: it grants access to everything except API keys."""
+    """What a user may do in an account. A key has no role, but scopes."""
+    scopes: tuple[str, ...] | None
+    """What the API key may do, including the scopes that others include. Null means full access, as for a JWT."""
     limits: Limits

@@ -24,6 +24,7 @@ class Sender:
 
     def __init__(self, options: Options, retry: Retry) -> None:
         self.options = options
+        self._expiry = transport.ExpiryWarning()
         self._retry = retry
         self._http = httpx2.Client(**transport.http_options(options))
 
@@ -34,7 +35,7 @@ class Sender:
             if outcome.error is None:
                 return outcome.result  # type: ignore[return-value]  # without an error, the result is set
             failed_attempts += 1
-            delay = delay_before_retry(self._retry, request.method, failed_attempts, outcome.error)
+            delay = delay_before_retry(self._retry, request, failed_attempts, outcome.error)
             if delay is None:
                 raise outcome.error
             sleep(delay)
@@ -60,4 +61,5 @@ class Sender:
             if not self._http.is_closed:
                 raise
             return transport.Outcome(error=ClientClosedError())
+        self._expiry.check(response)
         return transport.outcome(self.options, request, response)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import functools
+import logging
 import math
+import re
 import ssl
 from collections.abc import Generator, Mapping
 from dataclasses import dataclass
@@ -34,6 +36,8 @@ CONNECT_TIMEOUT_SECONDS = 5.0
 
 _BASE_URL_HINT = f"Check `base_url`: it must be the API's URL including the path, such as {DEFAULT_BASE_URL}."
 _HUB_TITLE = b"Kataven Hub</title>"
+_log = logging.getLogger("kataven.client")
+_SCOPE = re.compile(r'\bscope="([a-z0-9:-]{1,100})"')
 _HTML_RESPONSE = f"The response is a web page, so it does not come from the API. {_BASE_URL_HINT}"
 
 
@@ -81,7 +85,8 @@ def _tls_context() -> ssl.SSLContext:
 
 def request_options(options: Options, request: ApiRequest[Any]) -> dict[str, Any]:
     """Arguments for the `request` method of both httpx2 clients."""
-    headers = {} if request.if_match is None else {"If-Match": request.if_match}
+    named = {"If-Match": request.if_match, "Idempotency-Key": request.idempotency_key}
+    headers = {name: value for name, value in named.items() if value is not None}
     sent: dict[str, Any] = {"method": request.method, "url": f"{options.base_url}{request.path}", "headers": headers}
     if request.query:
         sent["params"] = dict(request.query)
@@ -97,6 +102,20 @@ def request_error(error: httpx2.RequestError) -> KatavenError:
     if isinstance(error, httpx2.TimeoutException):
         return RequestTimedOut("The API did not respond within the timeout.")
     return ConnectionFailed(f"The connection to the API failed ({type(error).__name__}).")
+
+
+class ExpiryWarning:
+    """Logs once, as a warning, that the client's API key expires soon."""
+
+    def __init__(self) -> None:
+        self._logged = False
+
+    def check(self, response: httpx2.Response) -> None:
+        seconds = response.headers.get("Kataven-Key-Expires-In", "")
+        if self._logged or not re.fullmatch(r"[0-9]{1,9}", seconds):
+            return
+        self._logged = True
+        _log.warning("kataven: the API key expires in %d days; create a new one and replace it", int(seconds) // 86_400)
 
 
 def outcome(options: Options, request: ApiRequest[Result], response: httpx2.Response) -> Outcome[Result]:
@@ -175,7 +194,14 @@ def _problem(options: Options, response: httpx2.Response) -> Problem:
             if isinstance(item, Mapping)
         ),
         retry_after=_retry_after(response.headers.get("Retry-After")),
+        scope=_missing_scope(response.headers.get("WWW-Authenticate", "")),
     )
+
+
+def _missing_scope(challenge: str) -> str | None:
+    """The scope in `WWW-Authenticate: Bearer …, error="insufficient_scope", scope="agents:write"` (RFC 6750)."""
+    found = _SCOPE.search(challenge) if "insufficient_scope" in challenge else None
+    return found and found[1]
 
 
 def _retry_after(value: str | None) -> float | None:

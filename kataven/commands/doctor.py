@@ -39,7 +39,8 @@ def command(all_accounts: bool, as_json: bool) -> None:
     if as_json:
         print_json(shown)
     else:
-        click.echo(f"{counted['ok']} ok, {counted['warning']} warnings, {counted['failed']} failed", err=True)
+        warnings = "1 warning" if counted["warning"] == 1 else f"{counted['warning']} warnings"
+        click.echo(f"{counted['ok']} ok, {warnings}, {counted['failed']} failed", err=True)
     if counted["failed"]:
         raise click.exceptions.Exit(1)
 
@@ -94,6 +95,7 @@ def _readable(checks: Iterator[CheckResult]) -> Iterator[CheckResult]:
 
 
 def _issuer(settings: Settings) -> Iterator[CheckResult]:
+    from kataven.assembly import issuer_connection
     from kataven.hub import issuer_check
     from kataven.hub.issuer_check import CheckState
     from kataven.identity.fetch import HttpFetcher
@@ -106,7 +108,7 @@ def _issuer(settings: Settings) -> Iterator[CheckResult]:
     }
     for found in issuer_check.check(
         settings.oidc_issuer,
-        HttpFetcher(),
+        HttpFetcher(issuer_connection(settings)),
         has_secret=settings.hub_client_secret is not None,
         allow_loopback_http=settings.development,
     ):

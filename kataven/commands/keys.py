@@ -14,13 +14,16 @@ from kataven.commands.options import KeyId, WholeNumber
 from kataven.commands.output import as_json, print_fields, print_rows, report_errors
 
 if TYPE_CHECKING:
-    from kataven.operations.keys import KeyDetails
+    from kataven.identity.scopes import KnownScopes
+    from kataven.operations.keys import ChangedKey, KeyDetails
 
-group = click.Group("keys", help="Create, list and revoke the API keys of accounts.")
+group = click.Group("keys", help="Create, list, pause and revoke the API keys of accounts.")
 
 MAX_NAME = 200
-STATUSES = ("active", "expired", "revoked")
+STATUSES = ("active", "expired", "revoked", "paused", "not_yet_valid")
 """The values of `KeyStatus`, whose module imports the database's libraries."""
+
+_NOT_LOGGED = "Warning: the operator audit log was unavailable; the account's own audit log has the event."
 
 account_option = click.option("--account", required=True, help="Account of the key.")
 
@@ -35,6 +38,20 @@ class KeyName(click.ParamType[str]):
         if not text or len(text) > MAX_NAME or not text.isprintable():
             self.fail(f"must be one line of 1 to {MAX_NAME} characters", param, ctx)
         return text
+
+
+class NetworkAddress(click.ParamType[str]):
+    """An IP address, or a network in CIDR notation."""
+
+    name = "network"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        from kataven.identity.conditions import network_of
+
+        try:
+            return network_of(str(value))
+        except ValueError as error:
+            self.fail(f"{value!r} {error}", param, ctx)
 
 
 @group.command("list")
@@ -52,7 +69,7 @@ def list_keys(account: str, search: str, status: str | None, limit: int, as_json
     only = KeyStatus(status) if status else None
     page = keys.listing(current().operator, account, limit, text=search.strip(), status=only)
     empty = "No keys match." if search or status else f"No keys yet. Create one: {_create_command(account)}"
-    print_rows([_row(key) for key in page.rows], as_json=as_json, empty=empty)
+    print_rows([_row(key, as_json=as_json) for key in page.rows], as_json=as_json, empty=empty)
     if page.next is not None:
         click.echo(f"More than {limit} keys match. Use --search, or a higher --limit.", err=True)
 
@@ -69,7 +86,8 @@ def show(key_id: UUID, account: str, as_json: bool) -> None:
     operator = current().operator
     key = keys.read(operator, account, key_id)
     revoked_by = keys.revoked_by(operator, account, key)
-    print_fields({"account": account, **_row(key), "pepper": key.pepper, "revoked_by": revoked_by}, as_json=as_json)
+    more = {"pepper": key.pepper, "revoked_by": revoked_by}
+    print_fields({"account": account, **_row(key, as_json=as_json), **_conditions(key), **more}, as_json=as_json)
 
 
 @group.command("create")
@@ -80,18 +98,55 @@ def show(key_id: UUID, account: str, as_json: bool) -> None:
     type=click.Choice([str(choice) for choice in Expiry]),
     help="Lifetime of the key. Default: the longest that the account's policy allows.",
 )
+@click.option("--scope", "scopes", multiple=True, help="What the key may do, such as agents:read. Can be repeated.")
+@click.option("--read-only", is_flag=True, help="Give the key every scope that allows reading, and no other.")
+@click.option(
+    "--allow-address",
+    "allowed",
+    type=NetworkAddress(),
+    multiple=True,
+    help="Accept the key only from this address or network. Can be repeated.",
+)
+@click.option(
+    "--deny-address",
+    "denied",
+    type=NetworkAddress(),
+    multiple=True,
+    help="Reject the key from this address or network. Can be repeated.",
+)
+@click.option("--from-browsers", is_flag=True, help="Accept the key from browsers.")
 @as_json
 @report_errors
-def create(account: str, name: str, expires: str | None, as_json: bool) -> None:
+def create(
+    account: str,
+    name: str,
+    expires: str | None,
+    scopes: tuple[str, ...],
+    read_only: bool,
+    allowed: tuple[str, ...],
+    denied: tuple[str, ...],
+    from_browsers: bool,
+    as_json: bool,
+) -> None:
     """Create an API key. Prints the complete key once, on standard output; only its hash is stored.
 
-    No identity provider is needed, so this also creates the first key of an installation.
+    Without --scope and --read-only, the key has full access, except managing keys. No identity provider is needed, so
+    this also creates the first key of an installation.
     """
+    from kataven.account.api_keys import KeyRules
     from kataven.operations import keys
 
-    created = keys.create(current().operator, account, name, Expiry(expires) if expires else None)
+    operator = current().operator
+    rules = KeyRules(_scopes(scopes, read_only, operator.services.scopes), allowed, denied, from_browsers)
+    created = keys.create(operator, account, name, Expiry(expires) if expires else None, rules=rules)
     if as_json:
-        print_fields({"account": account, **_row(created.key), "key": created.text}, as_json=True)
+        fields = {
+            "account": account,
+            **_row(created.key, as_json=True),
+            **_conditions(created.key),
+            "key": created.text,
+        }
+        print_fields(fields, as_json=True)
         return
     expiry = "never expires" if created.key.expires_at is None else f"expires {_moment(created.key.expires_at)}"
     click.echo(
@@ -128,11 +183,56 @@ def revoke(key_id: UUID | None, account: str | None, secret_stdin: bool, as_json
     if done.was_revoked:
         click.echo(f"The key was already revoked at {_moment(done.key.revoked_at)}.", err=True)
     if not done.is_logged:
-        click.echo(
-            "Warning: the operator audit log was unavailable; the account's own audit log has the event.", err=True
-        )
+        click.echo(_NOT_LOGGED, err=True)
     fields = {"account": account, "revoked": str(done.key.id), "name": done.key.name, "hint": done.key.hint}
     print_fields({**fields, **done.receipt.as_json()}, as_json=as_json)
+
+
+@group.command("pause")
+@click.argument("key_id", type=KeyId())
+@account_option
+@as_json
+@report_errors
+def pause(key_id: UUID, account: str, as_json: bool) -> None:
+    """Pause an API key until it is resumed. When the command returns with exit status 0, no worker accepts the key.
+
+    KEY_ID is its id. Prints the receipt, as `keys revoke` does.
+    """
+    from kataven.operations import keys
+
+    _print_change(account, "paused", keys.pause(current().operator, account, key_id), as_json=as_json)
+
+
+@group.command("resume")
+@click.argument("key_id", type=KeyId())
+@account_option
+@as_json
+@report_errors
+def resume(key_id: UUID, account: str, as_json: bool) -> None:
+    """Accept a paused API key again. KEY_ID is its id. Prints the receipt."""
+    from kataven.operations import keys
+
+    _print_change(account, "resumed", keys.resume(current().operator, account, key_id), as_json=as_json)
+
+
+def _print_change(account: str, change: str, done: ChangedKey, *, as_json: bool) -> None:
+    if not done.is_logged:
+        click.echo(_NOT_LOGGED, err=True)
+    fields = {"account": account, change: str(done.key.id), "name": done.key.name, "hint": done.key.hint}
+    print_fields({**fields, **done.receipt.as_json()}, as_json=as_json)
+
+
+def _scopes(names: tuple[str, ...], read_only: bool, known: KnownScopes) -> tuple[str, ...] | None:
+    from kataven.identity.scopes import normalized
+
+    if not names:
+        return known.read_only() if read_only else None
+    if read_only:
+        raise click.UsageError("Pass either --scope or --read-only.")
+    try:
+        return normalized(names, known)
+    except ValueError as error:
+        raise click.BadParameter(str(error), param_hint="--scope") from None
 
 
 def _secret() -> str:
@@ -142,17 +242,30 @@ def _secret() -> str:
     return sys.stdin.readline().strip()
 
 
-def _row(key: KeyDetails) -> dict[str, Any]:
+def _row(key: KeyDetails, *, as_json: bool) -> dict[str, Any]:
+    full_access = None if as_json else "full access"
     return {
         "id": str(key.id),
         "name": key.name,
         "hint": key.hint,
         "status": str(key.status),
+        "scopes": full_access if key.rules.scopes is None else list(key.rules.scopes),
         "last_used_at": _moment(key.last_used_at),
         "expires_at": _moment(key.expires_at),
         "revoked_at": _moment(key.revoked_at),
         "created_at": _moment(key.created_at),
         "created_by": key.created_by,
+    }
+
+
+def _conditions(key: KeyDetails) -> dict[str, Any]:
+    return {
+        "allowed_addresses": list(key.rules.allowed_addresses),
+        "denied_addresses": list(key.rules.denied_addresses),
+        "from_browsers": key.rules.from_browsers,
+        "browser_use_at": _moment(key.browser_use_at),
+        "not_before": _moment(key.rules.not_before),
+        "paused_at": _moment(key.paused_at),
     }
 
 

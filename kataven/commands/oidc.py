@@ -18,13 +18,14 @@ def check_issuer(as_json: bool) -> None:
 
     The exit status is 1 if a problem would make sign-ins fail.
     """
+    from kataven.assembly import issuer_connection
     from kataven.hub.issuer_check import CheckState, check
     from kataven.identity.fetch import HttpFetcher
 
     settings = current().settings
     findings = check(
         settings.oidc_issuer,
-        HttpFetcher(),
+        HttpFetcher(issuer_connection(settings)),
         has_secret=settings.hub_client_secret is not None,
         allow_loopback_http=settings.development,
     )

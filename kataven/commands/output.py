@@ -66,6 +66,8 @@ def printable(value: Any) -> str:
     """The value without control characters: names come from customers, and a terminal would execute them."""
     if value is None:
         return "-"
+    if isinstance(value, (list, tuple)):
+        value = ", ".join(map(str, value)) or "-"
     return "".join(character for character in str(value) if character.isprintable() or character == "\n")
 
 

@@ -14,6 +14,7 @@ from kataven import assembly, logs
 if TYPE_CHECKING:
     from kataven.authservice.client import AuthServiceChannel
     from kataven.identity.issuer import Issuer
+    from kataven.identity.scopes import KnownScopes
     from kataven.ratelimit.limiter import Limiter
     from kataven.revocation.revocation import Revocation
     from kataven.settings import Settings
@@ -42,6 +43,18 @@ class ProgramServices:
         from kataven.authservice.client import RemoteIssuer
 
         return RemoteIssuer(self.auth_service)
+
+    @cached_property
+    def scopes(self) -> KnownScopes:
+        """The scopes of the API, of its blueprints and of the settings."""
+        from kataven.identity.scopes import KnownScopes
+
+        known = KnownScopes(self._settings.scopes)
+        if self._settings.blueprints:
+            from kataven.web.third_party import scopes_of
+
+            known.add(scopes_of(self._settings.blueprints))
+        return known
 
     @cached_property
     def auth_service(self) -> AuthServiceChannel | None:

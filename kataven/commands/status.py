@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 def command(as_json: bool) -> None:
     """Show the state of the installation on one screen.
 
-    Shows the release, the accounts, the database servers, the workers, the last measurement of a revocation, and
-    unfinished work. `kataven doctor` checks the installation in detail.
+    Shows the release, the accounts, the database servers, the workers, the last round of the canary, the last
+    revocation by an operator, and unfinished work. `kataven doctor` checks the installation in detail.
     """
     from kataven.operations import overview
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -10,6 +10,7 @@ from flask import Flask
 from markupsafe import Markup, escape
 
 from kataven.hub.page_blueprint import with_label
+from kataven.identity import scopes
 from kataven.ratelimit.policy import LIMIT_FIELDS
 from kataven.widget.allowlist import AllowlistEntry
 
@@ -26,6 +27,7 @@ def install(app: Flask) -> None:
     app.jinja_env.filters["with_label"] = with_label
     app.jinja_env.filters["actor_name"] = actor_name
     app.jinja_env.filters["limits"] = describe_limits
+    app.jinja_env.filters["scopes"] = describe_scopes
     app.jinja_env.filters["pluralize"] = pluralize
 
 
@@ -92,6 +94,14 @@ def moment(when: datetime) -> str:
 def actor_name(label: str) -> str:
     """`alice` for `jwt:alice`, `operator:olivia` for `operator:jwt:olivia`. Other labels stay unchanged."""
     return label.removeprefix("jwt:").replace("operator:jwt:", "operator:")
+
+
+def describe_scopes(names: Sequence[str] | None) -> str:
+    """`Full access`, `Read only: agents:read`, or the scopes."""
+    if names is None:
+        return "Full access"
+    listed = ", ".join(names)
+    return f"Read only: {listed}" if all(name.endswith(f":{scopes.READ}") for name in names) else listed
 
 
 def describe_limits(limits: Mapping[str, int | None]) -> str:

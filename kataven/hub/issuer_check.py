@@ -13,11 +13,13 @@ from enum import StrEnum
 from socket import gaierror
 from typing import Any
 
+import httpx2
+
 from kataven.hub.provider_metadata import SIGN_OUT_ENDPOINT, provider_metadata
 from kataven.hub.sign_in_reasons import OF_DISCOVERY
 from kataven.identity import jws, strict
 from kataven.identity.discovery import DiscoveryFailed, DiscoveryProblem
-from kataven.identity.fetch import FetchFailed
+from kataven.identity.fetch import FetchFailed, causes
 from kataven.identity.jwk import read_key_set
 from kataven.identity.jwks import FETCH_SECONDS, Fetcher, is_trustworthy_url
 
@@ -70,27 +72,27 @@ def _of_discovery(failed: DiscoveryFailed) -> str:
 
 def describe_failure(failed: FetchFailed) -> str:
     """Why a document could not be fetched, and what to change."""
-    for cause in _causes(failed):
+    for cause in causes(failed):
         if isinstance(cause, ssl.SSLCertVerificationError):
             return (
-                f"The certificate is not trusted: {cause.verify_message}. If a private authority issued it, add the "
-                "authority to the host's trust store, for example with update-ca-certificates. SSL_CERT_FILE is not "
-                "read."
+                f"The certificate is not trusted: {cause.verify_message}. If a private authority issued it, set "
+                "KATAVEN_OIDC_CA to the PEM file of the authority. SSL_CERT_FILE is not read."
             )
         if isinstance(cause, gaierror):
-            return "The host name can't be resolved. Check KATAVEN_OIDC_ISSUER and the DNS of this host."
+            return (
+                "The host name can't be resolved. Check KATAVEN_OIDC_ISSUER and the DNS of this host. If only a proxy "
+                "can resolve it, set KATAVEN_OIDC_PROXY."
+            )
+        if isinstance(cause, httpx2.ProxyError):
+            return f"The proxy refused the connection: {cause}. Check the user and password in KATAVEN_OIDC_PROXY."
     if str(failed).startswith("status 3"):
         return f"The issuer returned a redirect ({failed}), and the Hub follows none. Use the URL that it redirects to."
     if str(failed).startswith("status "):
         return f"The response was {failed}. Open <KATAVEN_OIDC_ISSUER>/.well-known/openid-configuration in a browser."
-    return f"The issuer is unreachable: {failed}. The Hub connects directly and ignores proxies in the environment."
-
-
-def _causes(error: BaseException) -> Iterator[BaseException]:
-    found: BaseException | None = error
-    while found is not None:
-        yield found
-        found = found.__cause__ or found.__context__
+    return (
+        f"The issuer is unreachable: {failed}. If this host connects through a proxy, set KATAVEN_OIDC_PROXY. "
+        "HTTPS_PROXY is not read."
+    )
 
 
 def _sign_out(metadata: Mapping[str, Any]) -> Finding:

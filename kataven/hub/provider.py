@@ -30,6 +30,7 @@ from kataven.hub.sign_in_reasons import Reason
 from kataven.identity import jws
 from kataven.identity.discovery import DiscoveryFailed, DiscoveryProblem
 from kataven.identity.errors import MalformedToken, Refused
+from kataven.identity.issuer_connection import IssuerConnection
 from kataven.identity.jwks import Fetcher
 from kataven.identity.jwt import JwtVerifier, VerifiedClaims
 
@@ -82,6 +83,7 @@ class Provider:
         access_tokens: JwtVerifier,
         fetcher: Fetcher,
         *,
+        connection: IssuerConnection | None = None,
         allow_loopback_http: bool = False,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -90,6 +92,7 @@ class Provider:
         self._id_tokens = id_tokens
         self._access_tokens = access_tokens
         self._fetcher = fetcher
+        self._connection = connection or IssuerConnection()
         self._allow_loopback_http = allow_loopback_http
         self._clock = clock
         self._lock = threading.Lock()
@@ -252,8 +255,7 @@ class Provider:
             redirect_uri=client.redirect_uri,
             code_challenge_method="S256",
             timeout=TIMEOUT_SECONDS,
-            trust_env=False,
-            follow_redirects=False,
+            **self._connection.client_options(),
         )
 
     def _discovery_document(self) -> Mapping[str, Any]:

@@ -53,27 +53,27 @@ def parse_credential(
     authorization: str | None,
     account: str | None,
     *,
-    in_x_api_key: bool = False,
+    misplaced: str | None = None,
     account_of_jwt: str | None = None,
 ) -> Credential:
     """Parse the values of `Authorization` and `X-Account-ID`; None if a header is absent.
 
-    `in_x_api_key` is whether the request has an `X-API-Key` header. That header is not read, and the error mentions it.
+    `misplaced` names the header or the parameter that seems to contain the key instead. Only the error mentions it.
     `account_of_jwt` is the account of a JWT without `X-Account-ID`.
 
     Raises MissingCredential, MalformedToken, NotACredential, MissingAccount, InvalidAccount, ReservedAccount or
     AccountMismatch, in this order of precedence.
     """
-    text = _bearer(authorization, in_x_api_key=in_x_api_key)
+    text = _bearer(authorization, misplaced=misplaced)
     if text.startswith("eyJ"):
         return _jwt(text, account_of_jwt if account is None else account)
     return _api_key(text, account)
 
 
-def _bearer(authorization: str | None, *, in_x_api_key: bool) -> str:
+def _bearer(authorization: str | None, *, misplaced: str | None) -> str:
     scheme, _, text = (authorization or "").partition(" ")
     if scheme.lower() != "bearer":
-        raise MissingCredential(mistakes.missing_bearer(authorization, in_x_api_key=in_x_api_key))
+        raise MissingCredential(mistakes.missing_bearer(authorization, misplaced=misplaced))
     if len(text) > jws.MAX_TOKEN_BYTES:
         raise MalformedToken(f"The bearer token is longer than {jws.MAX_TOKEN_BYTES} bytes.")
     return text.strip(" ")
@@ -81,7 +81,7 @@ def _bearer(authorization: str | None, *, in_x_api_key: bool) -> str:
 
 def _jwt(text: str, account: str | None) -> JwtCredential:
     if _JWT.fullmatch(text) is None:
-        raise MalformedToken
+        raise MalformedToken(mistakes.malformed_jwt())
     try:
         if account is None:
             raise MissingAccount

@@ -11,6 +11,11 @@
     ├── InvalidCredential     the credential is not recognized: unknown key, invalid signature, wrong issuer
     ├── ExpiredCredential     the credential has expired
     ├── RevokedCredential     the credential has been revoked
+    ├── RotatedCredential     a former secret of an API key is sent after its grace period
+    ├── PausedCredential      the API key is paused
+    ├── NotYetValid           the API key is not valid yet
+    ├── AddressNotAllowed     the API key can't be used from the client's address
+    ├── BrowserUse            a browser sent the API key
     ├── AccountSuspended      the credential is valid, and its account is suspended
     ├── SessionEnded          the user's sessions were ended after the token was issued
     └── AccessBlocked         the user is blocked in the requested account
@@ -38,6 +43,10 @@ class Refused(Exception):
         super().__init__(detail or self.explanation)
         self.rule = rule
         """The rule that a JWT violates, for the log and the Hub's sign-in page. None for other credentials."""
+
+    def copy(self) -> Refused:
+        """Another instance, without the traceback."""
+        return type(self)(*self.args)
 
 
 class MissingCredential(Refused):
@@ -93,6 +102,44 @@ class ExpiredCredential(Refused):
 class RevokedCredential(Refused):
     code = "revoked_credential"
     explanation = "The credential has been revoked."
+
+
+class RotatedCredential(Refused):
+    code = "rotated_credential"
+    explanation = (
+        "The secret of this API key was rotated, and this former one is not accepted any more. Use the new one."
+    )
+
+    def __init__(self, detail: str | None = None, *, rule: str | None = None, secret_id: str | None = None) -> None:
+        super().__init__(detail, rule=rule)
+        self.secret_id = secret_id
+        """The former secret, whose late uses are counted."""
+
+    def copy(self) -> RotatedCredential:
+        return type(self)(*self.args, secret_id=self.secret_id)
+
+
+class PausedCredential(Refused):
+    code = "paused_credential"
+    explanation = "The API key is paused. A user with the role owner or admin can resume it."
+
+
+class NotYetValid(Refused):
+    code = "credential_not_yet_valid"
+    explanation = "The API key is not valid yet."
+
+
+class AddressNotAllowed(Refused):
+    code = "address_not_allowed"
+    explanation = "This API key can't be used from this address."
+
+
+class BrowserUse(Refused):
+    code = "browser_use"
+    explanation = (
+        "A browser sent this API key, so every visitor of the page can read it. Revoke the key, and call the API from "
+        "your server. For web pages, use a widget key."
+    )
 
 
 class AccountSuspended(Refused):

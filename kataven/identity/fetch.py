@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
+from collections.abc import Iterator
+from typing import Any
 
 import httpx2
+
+from kataven.identity.issuer_connection import IssuerConnection
 
 MAX_BODY_BYTES = 512 * 1024
 
@@ -14,7 +19,13 @@ class FetchFailed(Exception):
 
 
 class HttpFetcher:
-    """Sends a plain GET: no redirects, no cookies, no compression, and no proxy from the environment."""
+    """Sends a plain GET: no redirects, no cookies, no compression, and no proxy from the environment.
+
+    Raises OSError if the file of `connection` can't be used.
+    """
+
+    def __init__(self, connection: IssuerConnection | None = None) -> None:
+        self._options = (connection or IssuerConnection()).client_options()
 
     def get(self, url: str, *, timeout_seconds: float) -> bytes:
         """The body, at most `MAX_BODY_BYTES`. `timeout_seconds` limits the whole request. Raises FetchFailed."""
@@ -22,21 +33,39 @@ class HttpFetcher:
         # for hours. Cancelling the task limits the name lookup, the connection, the headers and the body together.
         loop = asyncio.new_event_loop()
         try:
-            return loop.run_until_complete(asyncio.wait_for(_get(url), timeout_seconds))
+            return loop.run_until_complete(asyncio.wait_for(_get(url, self._options), timeout_seconds))
         except TimeoutError:
             raise FetchFailed(f"no complete response within {timeout_seconds:.1f} s") from None
         except (httpx2.HTTPError, httpx2.InvalidURL, httpx2.StreamError, OSError) as error:
-            raise FetchFailed(f"{type(error).__name__}: {error}") from error
+            raise FetchFailed(_reason(error)) from error
         finally:
             loop.run_until_complete(loop.shutdown_asyncgens())
             # Unlike asyncio.run, this does not wait for a name lookup that hangs in its thread.
             loop.close()
 
 
-async def _get(url: str) -> bytes:
+def _reason(error: Exception) -> str:
+    for cause in causes(error):
+        if isinstance(cause, ssl.SSLCertVerificationError):
+            return (
+                f"the issuer's certificate is not trusted ({cause.verify_message}); if a private authority issued it, "
+                "set KATAVEN_OIDC_CA to the authority's PEM file"
+            )
+    return f"{type(error).__name__}: {error}"
+
+
+def causes(error: BaseException) -> Iterator[BaseException]:
+    """The exception and those that caused it."""
+    found: BaseException | None = error
+    while found is not None:
+        yield found
+        found = found.__cause__ or found.__context__
+
+
+async def _get(url: str, options: dict[str, Any]) -> bytes:
     headers = {"Accept": "application/json", "Accept-Encoding": "identity"}
     async with (
-        httpx2.AsyncClient(trust_env=False, follow_redirects=False, timeout=None) as client,  # limited above
+        httpx2.AsyncClient(timeout=None, **options) as client,  # limited above
         client.stream("GET", url, headers=headers) as response,
     ):
         if response.status_code != httpx2.codes.OK:

@@ -57,6 +57,23 @@ class JwksCounts:
     """Keys used after `FRESH_SECONDS` because the issuer was unreachable."""
 
 
+@dataclass(frozen=True, slots=True)
+class JwksStatus:
+    """The result of the fetches so far. Ages are in seconds."""
+
+    attempted_ago: float | None
+    """Since the start of the last fetch; None before the first."""
+    succeeded_ago: float | None
+    """Since the last successful fetch; None before the first."""
+    failure: str | None
+    """Why the last completed fetch failed, for operators; None if it succeeded."""
+
+    @property
+    def usable(self) -> bool:
+        """Whether JWTs are verified with the fetched keys."""
+        return self.succeeded_ago is not None and self.succeeded_ago < USABLE_SECONDS
+
+
 class JwksClient:
     """The keys of one issuer. Thread-safe; nothing is fetched before the first token needs a key.
 
@@ -84,6 +101,17 @@ class JwksClient:
         self._fetch_in_progress: threading.Event | None = None
         self._last_fetch_at = -math.inf
         self._last_fetch_succeeded = False
+        self._failure: str | None = None
+
+    def status(self) -> JwksStatus:
+        """The result of the fetches so far, without a fetch."""
+        key_set = self._key_set
+        attempted_at = self._last_fetch_at
+        return JwksStatus(
+            None if attempted_at == -math.inf else self._clock() - attempted_at,
+            None if key_set is None else self._age(key_set),
+            self._failure,
+        )
 
     def key(self, kid: str) -> VerificationKey | None:
         """The issuer's usable key with this id, or None if it has none.
@@ -134,10 +162,12 @@ class JwksClient:
             keys = self._download()
         except (FetchFailed, ValueError) as error:
             self.counts.failed += 1
+            self._failure = str(error)
             _log.warning("the OIDC issuer's keys could not be fetched: %s", error)
             return
         self.counts.fetched += 1
         self._key_set = _KeySet(keys, self._clock())
+        self._failure = None
         self._last_fetch_succeeded = True
 
     def _download(self) -> dict[str, VerificationKey]:

@@ -16,6 +16,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 MIN_PEPPER_BYTES = 32
+_DERIVATION = b"kataven secret derivation 1"
 _PEPPER_ID = re.compile(r"[a-z0-9][a-z0-9-]{0,31}")
 
 
@@ -44,6 +45,11 @@ class Pepper:
         """The form in which a key is stored."""
         return KeyHash(self.id, hmac.digest(self.secret, token.encode(), hashlib.sha256))
 
+    def derive(self, data: bytes) -> bytes:
+        """64 bytes that only a holder of the pepper can compute from `data`, and that do not depend on any hash."""
+        key = hmac.digest(self.secret, _DERIVATION, hashlib.sha512)
+        return hmac.digest(key, data, hashlib.sha512)
+
 
 class PepperRing:
     """The current pepper, which hashes new keys, and older peppers that are still accepted."""
@@ -68,6 +74,10 @@ class PepperRing:
     def ids(self) -> tuple[str, ...]:
         """The ids of all peppers, the current one first."""
         return tuple(pepper.id for pepper in self._peppers)
+
+    def find(self, pepper_id: str) -> Pepper | None:
+        """None if the ring does not have this pepper, or no longer."""
+        return next((pepper for pepper in self._peppers if pepper.id == pepper_id), None)
 
     def candidates(self, token: str) -> tuple[KeyHash, ...]:
         """Every hash under which this key may be stored, that of the current pepper first."""

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
+from kataven.identity.conditions import AddressRules
+
 
 class CredentialKind(StrEnum):
     """The kind of credential that the caller sent."""
@@ -15,7 +17,7 @@ class CredentialKind(StrEnum):
 
 
 class Role(StrEnum):
-    """What a user may do in an account. A key has no role: it grants access to everything except API keys."""
+    """What a user may do in an account. A key has no role, but scopes."""
 
     OWNER = "owner"
     ADMIN = "admin"
@@ -38,6 +40,15 @@ class Principal:
     """When the credential expires, in seconds since the Unix epoch."""
     limits: Mapping[str, int] | None = None
     """Lower limits for this key, by the names of `KeyLimits`: `{"per_minute": 30}`."""
+    scopes: frozenset[str] | None = None
+    """What the key may do, including the scopes that others include. None: full access, as for every JWT."""
+    addresses: AddressRules | None = None
+    """From which addresses the key may be used. None: from all."""
+    from_browsers: bool = False
+    """Whether browsers may send the key."""
+
+    completes_rotation: str | None = None
+    """The former secret whose grace period starts with the first use of this one, if that is not recorded yet."""
     person: str | None = None
     """The id of the user: see `Person.id`. None for an API key."""
 

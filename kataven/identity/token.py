@@ -20,6 +20,7 @@ ALPHABET = string.digits + string.ascii_uppercase + string.ascii_lowercase
 SECRET_LENGTH = 43
 CHECKSUM_LENGTH = 6
 HINT_LENGTH = 8
+MATERIAL_BYTES = 64
 
 ACCOUNT_PATTERN = r"[a-z0-9][a-z0-9_-]{0,62}"
 TOKEN_PATTERN = rf"(?:sk|pk)_live_{ACCOUNT_PATTERN}_[0-9A-Za-z]{{{SECRET_LENGTH + CHECKSUM_LENGTH}}}"
@@ -56,6 +57,21 @@ def generate(kind: TokenKind, account: str) -> Token:
         raise ValueError("invalid account name")
     secret = "".join(secrets.choice(ALPHABET) for _ in range(SECRET_LENGTH))
     body = f"{kind}_live_{account}_{secret}"
+    return Token(kind, account, body + checksum(body))
+
+
+def derive(kind: TokenKind, account: str, material: bytes) -> Token:
+    """The key for 64 uniformly distributed bytes: the same bytes give the same key. Raises ValueError."""
+    if not is_account_name(account):
+        raise ValueError("invalid account name")
+    if len(material) != MATERIAL_BYTES:
+        raise ValueError(f"a key is derived from {MATERIAL_BYTES} bytes")
+    # 62^43 is about 2^256, so the remainder of 512 bits is uniform up to a bias of 2^-256.
+    value, digits = int.from_bytes(material), []
+    for _ in range(SECRET_LENGTH):
+        value, digit = divmod(value, len(ALPHABET))
+        digits.append(ALPHABET[digit])
+    body = f"{kind}_live_{account}_{''.join(digits)}"
     return Token(kind, account, body + checksum(body))
 
 

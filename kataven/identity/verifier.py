@@ -10,16 +10,21 @@ import hmac
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Protocol
 
-from kataven.identity import grants
+from kataven.identity import grants, scopes
+from kataven.identity.conditions import AddressRules
 from kataven.identity.credential import ApiKeyCredential, Credential
 from kataven.identity.errors import (
     AccountMismatch,
     AccountSuspended,
     ExpiredCredential,
     InvalidCredential,
+    NotYetValid,
+    PausedCredential,
     RevokedCredential,
+    RotatedCredential,
 )
 from kataven.identity.jwt import JwtVerifier
 from kataven.identity.people import UNRESTRICTED, Presented, Restrictions
@@ -60,6 +65,19 @@ class StoredKey:
     expires_at: float | None
     revoked: bool
     limits: Mapping[str, int] | None = None
+    scopes: Sequence[str] | None = None
+    """None: full access."""
+    addresses: AddressRules | None = None
+    from_browsers: bool = False
+    not_before: float | None = None
+    paused: bool = False
+    former_id: str | None = None
+    """The id of the secret, if it is a former one."""
+    ends_at: float | None = None
+    """For a former secret: when it ends. None: when the new one is used for the first time, plus the grace period."""
+    ended: bool = False
+    """Whether the secret is journalled as ended, whatever its row states."""
+    completes_rotation: str | None = None
 
 
 class AccountLookup(Protocol):
@@ -113,10 +131,26 @@ class LocalVerifier:
             raise ExpiredCredential
         if key.revoked:
             raise RevokedCredential
+        if key.ended or (key.ends_at is not None and key.ends_at <= self._clock()):
+            raise RotatedCredential(secret_id=key.former_id)
+        if key.paused:
+            raise PausedCredential
+        if key.not_before is not None and self._clock() < key.not_before:
+            moment = datetime.fromtimestamp(key.not_before, UTC).isoformat(timespec="seconds")
+            raise NotYetValid(f"The API key is not valid before {moment}.")
         if not account.open:
             raise AccountSuspended
         return Principal(
-            CredentialKind.API_KEY, account_name, key.id, key.name, expires_at=key.expires_at, limits=key.limits
+            CredentialKind.API_KEY,
+            account_name,
+            key.id,
+            key.name,
+            expires_at=min((one for one in (key.expires_at, key.ends_at) if one is not None), default=None),
+            limits=key.limits,
+            scopes=None if key.scopes is None else scopes.granted(key.scopes),
+            addresses=key.addresses,
+            from_browsers=key.from_browsers,
+            completes_rotation=key.completes_rotation,
         )
 
     def _find_key(self, token: str, account: AccountFacts) -> StoredKey:

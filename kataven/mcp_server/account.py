@@ -20,6 +20,8 @@ class Caller:
     api_key_id: str
     api_key_name: str
     api_key_expires_at: datetime | None
+    api_key_scopes: tuple[str, ...] | None
+    """None: the key has full access, except managing keys."""
 
 
 def add(server: MCPServer, open_client: OpenClient) -> None:
@@ -27,10 +29,11 @@ def add(server: MCPServer, open_client: OpenClient) -> None:
 
     @server.tool("kataven_get_caller", "Get the caller", annotations=READ)
     async def get_caller(context: Context) -> Caller:
-        """Get the account that these tools manage and the API key in use (its name, never the key itself)."""
+        """Get the account that these tools manage and the API key in use (name and scopes, never the key itself)."""
         async with open_client(context, "caller") as kataven:
             me = await kataven.me()
-        return Caller(me.account, me.account_name, me.credential.id, me.credential.name, me.credential.expires_at)
+        key = me.credential
+        return Caller(me.account, me.account_name, key.id, key.name, key.expires_at, me.scopes)
 
     @server.tool("kataven_get_limits", "Get the rate limits", annotations=READ)
     async def get_limits(context: Context) -> Limits:

@@ -12,9 +12,11 @@ from kataven.client import (
     ConflictError,
     ConnectionFailed,
     IdError,
+    InsufficientScopeError,
     InvalidRequestError,
     KatavenError,
     NotFoundError,
+    PausedKeyError,
     PermissionDeniedError,
     PreconditionFailedError,
     RateLimitError,
@@ -53,6 +55,13 @@ def _next_step(error: KatavenError, noun: str) -> str:
                 "Do not retry. Ask the user to set a valid API key (sk_live_…) in the configuration of this MCP "
                 "server. The user must not paste the key into the conversation."
             )
+        case InsufficientScopeError():
+            return (
+                "Do not retry: the API key of this MCP server does not have the scope that this tool needs. Ask the "
+                "user for an API key with this scope."
+            )
+        case PausedKeyError():
+            return "Do not retry: the API key is paused. Ask the user to resume it in the Hub."
         case PermissionDeniedError():
             return "Do not retry: this API key is not allowed to do this. Tell the user, and include the error code."
         case NotFoundError():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import os
 import sys
 from collections.abc import Sequence
@@ -19,6 +20,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         import mcp  # noqa: F401
     except ModuleNotFoundError:
         return _fail(INSTALL)
+    # Before the library configures logging, which would format each line for a terminal.
+    logging.basicConfig(level=logging.WARNING, format="kataven-mcp: %(levelname)s: %(message)s")
     return _serve_http(options) if options.http else _serve_stdio(options)
 
 
@@ -49,6 +52,7 @@ def parser() -> argparse.ArgumentParser:
 
 def _serve_stdio(options: argparse.Namespace) -> int:
     from kataven.mcp_server.callers import RETRY, single_caller
+    from kataven.mcp_server.startup_check import startup_check
     from kataven.mcp_server.tools import create_server
 
     try:
@@ -57,7 +61,7 @@ def _serve_stdio(options: argparse.Namespace) -> int:
         return _fail(f"kataven-mcp: {error}")
     # Other code in this process, and its child processes, do not need the key.
     os.environ.pop("KATAVEN_API_KEY", None)
-    create_server(single_caller(client)).run("stdio")
+    create_server(single_caller(client), startup_check(client, _report)).run("stdio")
     return 0
 
 
@@ -80,3 +84,8 @@ def _serve_http(options: argparse.Namespace) -> int:
 def _fail(text: str) -> int:
     sys.stderr.write(f"{text}\n")
     return 2
+
+
+def _report(text: str) -> None:
+    sys.stderr.write(f"kataven-mcp: {text}\n")
+    sys.stderr.flush()

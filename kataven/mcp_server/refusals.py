@@ -1,9 +1,9 @@
 """Returns 401 over HTTP if the API refuses the caller's key, so that the client can ask its user for another key.
 
 Other tool errors are returned with status 200, for the model to read. A model can't fix the key, so errors about the
-key are recorded on the HTTP request, and its response becomes a 401 (RFC 6750, section 3.1). On a client's first
-message, the server checks the key with the API, so that an invalid key is reported when the user adds the server and
-not during a conversation.
+key are recorded on the HTTP request, and its response becomes a 401 (RFC 6750, section 3.1). Before the messages of a
+new connection, the server checks the key with the API, so that an invalid key is reported when the user adds the server
+and not during a conversation. The result is not cached: a revoked key is refused on the next message.
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from kataven.client import ApiError, AsyncKatavenClient, AuthenticationError, ConfigurationError, KatavenError
 from kataven.mcp_server.callers import REFUSAL, ClientOf, bearer
 
-FIRST_METHODS = frozenset({"initialize", "server/discover"})
+FIRST_METHODS = frozenset({"initialize", "server/discover", "tools/list"})
+"""Methods that need no request to the API, which a client calls when it connects."""
 MAX_FIRST_BYTES = 16 * 1024
 """A longer message is not a client's first message, and is not parsed here."""
 
@@ -36,9 +37,19 @@ class Refusal:
 
     def record(self, error: KatavenError) -> None:
         """Record the error if it is about the key. Other errors are returned to the model."""
-        revoked = isinstance(error, ApiError) and error.code == "revoked_credential"
-        if revoked or isinstance(error, AuthenticationError | ConfigurationError):
+        if is_about_key(error):
             self.reason = error.detail if isinstance(error, ApiError) else str(error)
+
+
+async def check_key(client: AsyncKatavenClient) -> None:
+    """Check the key with one request to the API. Raises KatavenError."""
+    await client.me()
+
+
+def is_about_key(error: KatavenError) -> bool:
+    """Whether the API or the SDK refused the key, so that only another key can help."""
+    revoked = isinstance(error, ApiError) and error.code == "revoked_credential"
+    return revoked or isinstance(error, AuthenticationError | ConfigurationError)
 
 
 class RequireApiKey:
@@ -60,7 +71,7 @@ class RequireApiKey:
         scope[REFUSAL] = refusal
         messages = await _first_messages(receive)
         if _is_first_request(messages):
-            await _check_key(self._client_of(key), refusal)
+            await _record_refusal(self._client_of(key), refusal)
         if refusal.reason is not None:
             await _refused(refusal.reason)(scope, receive, send)
             return
@@ -91,11 +102,11 @@ class _HeldResponse:
             await self._send(message)
 
 
-async def _check_key(client: AbstractAsyncContextManager[AsyncKatavenClient], refusal: Refusal) -> None:
+async def _record_refusal(client: AbstractAsyncContextManager[AsyncKatavenClient], refusal: Refusal) -> None:
     """Check the key with the API. The tools report other errors, for example that the API is unavailable."""
     try:
         async with client as kataven:
-            await kataven.me()
+            await check_key(kataven)
     except KatavenError as error:
         refusal.record(error)
 

@@ -1,4 +1,4 @@
-"""Rejects tool calls with arguments that the tool does not declare.
+"""Rejects tool calls with arguments that the tool does not declare, and advertises only what the server offers.
 
 The library ignores unknown arguments. A model that passes `etag` instead of `if_match` would then delete a resource
 that it meant to delete only if it had not changed.
@@ -14,15 +14,37 @@ from mcp_types import CallToolResult, InputRequiredResult, Tool
 from pydantic import ValidationError
 
 from kataven.mcp_server.advice import CORRECT
+from kataven.mcp_server.tool_schemas import RESULT, shorten
 from kataven.validation import errors_of, in_words
+
+UNUSED_METHODS = (
+    "prompts/list",
+    "prompts/get",
+    "resources/list",
+    "resources/read",
+    "resources/templates/list",
+)
+"""The library serves these methods for every server and advertises them as capabilities. This server has no prompts and
+no resources, and its tools never change, so a client would request empty lists."""
 
 
 class StrictServer(MCPServer[Any]):
     """Raises ToolError with a message for the model if arguments are invalid. It doesn't repeat their values."""
 
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, subscriptions=False, **options)
+        for method in UNUSED_METHODS:
+            # The library has no public way to omit them. A test reads the capabilities.
+            self._lowlevel_server._request_handlers.pop(method, None)
+
     async def list_tools(self) -> list[Tool]:
         return [
-            tool.model_copy(update={"input_schema": {**tool.input_schema, "additionalProperties": False}})
+            tool.model_copy(
+                update={
+                    "input_schema": {**shorten(tool.input_schema), "additionalProperties": False},
+                    "output_schema": RESULT,
+                }
+            )
             for tool in await super().list_tools()
         ]
 

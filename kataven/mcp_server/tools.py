@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
+from typing import Any
+
 from mcp.server.mcpserver import MCPServer
 
 from kataven import __version__
@@ -16,9 +20,20 @@ embed them, and the appearance of the embedded widget. Read a resource before yo
 `if_match`. These tools can't create or revoke API keys: users do that in the Hub."""
 
 
-def create_server(client_for: ClientFor) -> MCPServer:
+Lifespan = Callable[[Any], AbstractAsyncContextManager[None]]
+"""Runs while the server is connected."""
+
+
+def create_server(client_for: ClientFor, lifespan: Lifespan | None = None) -> MCPServer:
     """A server whose tools use the clients that `client_for` selects."""
-    server = StrictServer("kataven", title="Kataven", version=__version__, instructions=INSTRUCTIONS)
+    server = StrictServer(
+        "kataven",
+        title="Kataven",
+        version=__version__,
+        instructions=INSTRUCTIONS,
+        log_level="WARNING",  # the library logs each request at INFO
+        lifespan=lifespan,
+    )
     for module in (account, agents, widget_keys, widget_settings):
         module.add(server, client_opener(client_for))
     return server

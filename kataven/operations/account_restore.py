@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
-from uuid import UUID
 
 from sqlalchemy import Connection
 from sqlalchemy.orm import Session
 
 from kataven.account import restore_keys
+from kataven.account.restore_keys import UsableKeys
 from kataven.operations import account_creation, account_status
 from kataven.operations.account_dumps import DumpStore, audit_detail, locked, require_database, take_dump
 from kataven.operations.dump_manifest import read_manifest
@@ -66,8 +64,8 @@ def load_dump(operator: Operator, store: DumpStore, account: str, path: Path) ->
         store.require(reservation.maintenance)
         replaced = take_dump(operator, store, reservation, account)
         with reservation.templates.server.connect(reservation.database) as connection, Session(connection) as session:
-            usable = restore_keys.usable_keys(session)
-        prepare = _RevokeKeys(operator, _journalled(operator, account), usable)
+            usable, secrets = restore_keys.usable_keys(session), restore_keys.key_secrets(session)
+        prepare = _RevokeKeys(operator, _journalled(operator, account), usable, secrets)
         loaded = reservation.replace(lambda url: dumps.load(store.programs, given, url), prepare)
         with operator.system.writing() as session:
             accounts.read(session, account, lock=True).schema_revision = loaded.revision
@@ -133,11 +131,13 @@ class _RevokeKeys:
 
     operator: Operator
     journalled: journal.Generations
-    usable: Mapping[UUID, datetime | None] | None
+    usable: UsableKeys | None
+    secrets: restore_keys.KeySecrets | None = None
     revoked: int = 0
 
     def __call__(self, loaded: Connection) -> None:
         with Session(loaded) as session:
+            restore_keys.restore_secrets(session, self.secrets)
             self.revoked = restore_keys.apply_journal(session, self.journalled, self.operator.actor)
             if self.usable is not None:
                 self.revoked += restore_keys.revoke_other_keys(session, self.usable, self.operator.actor)

@@ -29,7 +29,7 @@ from kataven.revocation.target import RevocationTarget
 from kataven.system import journal, server_histories
 from kataven.system.database import SystemDatabase
 from kataven.system.errors import SystemDatabaseUnavailable
-from kataven.system.fallback_channel import without_journal
+from kataven.system.history_check import compare
 from kataven.system.sessions import AccountSessions
 from kataven.tenancy.errors import NoTenant, TenancyError
 from kataven.tenancy.serving.histories import HistoryReport, ServerHistories
@@ -84,34 +84,27 @@ class JournalReplayer:
 
     def _handle(self, report: HistoryReport) -> bool:
         """Returns False if another process is replaying: this process then checks again."""
-        unsettled_seconds = self._histories.unsettled_seconds
-        with without_journal(), self._database.autocommit() as session:
-            server = server_histories.server_of(session, report.account)
-            if server is None:
-                return True
-            recorded = server_histories.recorded(session, server, report.history)
-            if recorded.history == report.history:
-                if not recorded.settled:
-                    self._settle_in(server, max(0.0, unsettled_seconds - recorded.changed_seconds_ago))
-                return True
-            self._histories.mark_unsettled(unsettled_seconds)
-            if not server_histories.claim(session, server):
+        found = compare(self._database, self._histories, report)
+        if found.server is None:
+            return True
+        if found.settles_in is not None:
+            self._settle_at[found.server] = self._clock() + found.settles_in
+            return True
+        with self._database.autocommit() as session:
+            if not server_histories.claim(session, found.server):
                 return False
         if not report.is_change:
             self._histories.count_change()
-        self._replay(server, report.history)
-        self._settle_in(server, unsettled_seconds)
+        self._replay(found.server, report.history)
+        self._histories.mark_unsettled(self._histories.unsettled_seconds)
+        self._settle_at[found.server] = self._clock() + self._histories.unsettled_seconds
         return True
-
-    def _settle_in(self, server: str, seconds: float) -> None:
-        self._histories.mark_unsettled(seconds)
-        self._settle_at[server] = self._clock() + seconds
 
     def _settle(self) -> None:
         """Replay once more for the servers whose time has come, unless another process does or did."""
         for server in [server for server, due in self._settle_at.items() if due <= self._clock()]:
             try:
-                with without_journal(), self._database.autocommit() as session:
+                with self._database.autocommit() as session:
                     unsettled = server_histories.is_unsettled(session, server)
                     claimed = unsettled and server_histories.claim(session, server)
                 if claimed:

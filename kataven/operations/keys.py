@@ -7,13 +7,17 @@ the key's id and name. Neither contains the secret.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from typing import Any
 from uuid import UUID
 
+from sqlalchemy.orm import Session
+
 from kataven.account import api_keys, audit, expiry, key_revocation
-from kataven.account.api_keys import KeyStatus
+from kataven.account.api_keys import DEFAULT_RULES, KeyRules, KeyStatus, moment_in
+from kataven.account.audit import Actor
 from kataven.account.errors import NotFound
 from kataven.account.expiry import Expiry
 from kataven.account.models import ApiKey
@@ -27,7 +31,7 @@ from kataven.system import accounts, operators
 from kataven.system.errors import WrongStatus
 from kataven.system.models import Account, AccountStatus
 
-CREATED, REVOKED = "key.created", "key.revoked"
+CREATED, REVOKED, PAUSED, RESUMED = "key.created", "key.revoked", "key.paused", "key.resumed"
 """The actions in the operator audit log."""
 
 _log = logging.getLogger(__name__)
@@ -47,6 +51,11 @@ class KeyDetails:
     revoked_at: datetime | None
     last_used_at: datetime | None
     pepper: str
+    rules: KeyRules
+    limits: Mapping[str, int]
+    paused_at: datetime | None
+    browser_use_at: datetime | None
+    """When a browser last sent the key, and it was rejected."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +64,16 @@ class CreatedKey:
 
     key: KeyDetails
     text: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class ChangedKey:
+    """A key that was paused or resumed, and the receipt: every worker applies the change."""
+
+    key: KeyDetails
+    receipt: Receipt
+    is_logged: bool
+    """False if the operator audit log was unavailable. The account's own audit log has the event."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +141,8 @@ def create(
     name: str,
     expires: Expiry | None = None,
     *,
+    rules: KeyRules = DEFAULT_RULES,
+    limits: Mapping[str, int] | None = None,
     condition: Callable[[Account], None] | None = None,
 ) -> CreatedKey:
     """Create a key for an active account. Without `expires`, it gets the longest expiry that the policy allows.
@@ -140,8 +161,11 @@ def create(
             condition(row)
         expires_at = _expires_at(expires, row.max_key_expiry_days)
         with operator.sessions.writing(account) as session:
-            key = _details(api_keys.issue(session, name, issued, expires_at, operator.actor))
-        detail = {"key_id": str(key.id), "name": name, "hint": key.hint, "expires_at": _text(expires_at)}
+            key = _details(api_keys.issue(session, name, issued, expires_at, operator.actor, rules, limits))
+        detail: dict[str, Any] = {"key_id": str(key.id), "name": name, "hint": key.hint}
+        detail["expires_at"] = _text(expires_at)
+        if rules != DEFAULT_RULES:
+            detail["rules"] = rules.as_json()
         operators.record(system, operator.name, CREATED, account, detail)
     return CreatedKey(key, issued.text)
 
@@ -160,8 +184,31 @@ def revoke(operator: Operator, account: str, key_id: UUID) -> KeyRevocation:
         details = _details(key)
         intent = key_revocation.write_intent(revocation, account, str(key_id))
     receipt = key_revocation.complete(revocation, intent, event_id, lambda: operator.sessions.writing(account))
-    is_logged = _record_revocation(operator, account, details, receipt)
+    is_logged = _record(operator, account, REVOKED, details, receipt)
     return KeyRevocation(details, receipt, was_revoked, is_logged)
+
+
+def pause(operator: Operator, account: str, key_id: UUID) -> ChangedKey:
+    """Pause a key, and return when no worker accepts it. Can be repeated. Raises the errors of `revoke`, or Conflict if
+    the key is revoked."""
+    return _change(operator, account, key_id, api_keys.pause, PAUSED)
+
+
+def resume(operator: Operator, account: str, key_id: UUID) -> ChangedKey:
+    """Accept a paused key again. Raises the errors of `pause`."""
+    return _change(operator, account, key_id, api_keys.resume, RESUMED)
+
+
+def _change(
+    operator: Operator, account: str, key_id: UUID, change: Callable[[Session, UUID, Actor], ApiKey], action: str
+) -> ChangedKey:
+    operator.read_account(account)
+    revocation = operator.services.revocation
+    with operator.sessions.writing(account) as session:
+        details = _details(change(session, key_id, operator.actor))
+        intent = key_revocation.write_intent(revocation, account, str(key_id), revoked=False)
+    receipt = key_revocation.complete(revocation, intent, None, lambda: operator.sessions.writing(account))
+    return ChangedKey(details, receipt, _record(operator, account, action, details, receipt))
 
 
 def revoked_by(operator: Operator, account: str, key: KeyDetails) -> str | None:
@@ -172,15 +219,15 @@ def revoked_by(operator: Operator, account: str, key: KeyDetails) -> str | None:
         return audit.revoked_by(session, "api_key.revoked", {key.id: key.revoked_at}).get(str(key.id))
 
 
-def _record_revocation(operator: Operator, account: str, key: KeyDetails, receipt: Receipt) -> bool:
-    """The key is revoked by now, so an unavailable log must not hide the receipt."""
+def _record(operator: Operator, account: str, action: str, key: KeyDetails, receipt: Receipt) -> bool:
+    """The key is changed by now, so an unavailable log must not hide the receipt."""
     detail = {"key_id": str(key.id), "name": key.name, "hint": key.hint, "receipt": receipt.as_json()}
     try:
         with operator.system.writing() as system:
-            operators.record(system, operator.name, REVOKED, account, detail)
+            operators.record(system, operator.name, action, account, detail)
     except VerifierUnavailable:
         extra = {"account": account, "key_id": str(key.id), "operator": operator.name}
-        _log.warning("the operator audit log is unavailable; a revocation was not recorded in it", extra=extra)
+        _log.warning("the operator audit log is unavailable; a change of a key was not recorded in it", extra=extra)
         return False
     return True
 
@@ -203,6 +250,10 @@ def _details(key: ApiKey) -> KeyDetails:
         revoked_at=key.disabled_at,
         last_used_at=key.last_used_at,
         pepper=key.pepper_id,
+        rules=KeyRules.of(key),
+        limits=key.limits or {},
+        paused_at=moment_in(key.columns, "paused_at"),
+        browser_use_at=moment_in(key.columns, "browser_use_at"),
     )
 
 

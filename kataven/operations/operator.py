@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from kataven.account.audit import Actor
 from kataven.identity.issuer import Issuer
+from kataven.identity.scopes import KnownScopes
 from kataven.revocation.revocation import Revocation
 from kataven.system.database import SystemDatabase
 from kataven.system.directory import AccountRecord, Directory
@@ -35,6 +36,9 @@ class OperatorServices(Protocol):
 
     @property
     def issuer(self) -> Issuer: ...
+
+    @property
+    def scopes(self) -> KnownScopes: ...
 
     @property
     def auth_service(self) -> AuthServiceChannel | None: ...

@@ -15,7 +15,8 @@ that does not acknowledge.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from threading import Lock
 
@@ -98,6 +99,12 @@ class Barrier:
             ms=self._milliseconds_since(started),
             publish_to_last_ack_ms=publication.publish_to_last_ack_ms,
         )
+
+    def record(self, revoked_keys: Iterable[RevokedKey]) -> None:
+        """Have Redis record revoked keys, as `revoke` does for one. If Redis is unreachable, they are not recorded."""
+        with suppress(RedisError):
+            for key in revoked_keys:
+                self._store.announce(RevocationTarget(key.account, key.key_id), key)
 
     def announce(self, target: RevocationTarget) -> None:
         """Make every worker evict `target`, without waiting. If Redis is unreachable, publish it later."""

@@ -17,19 +17,34 @@ from functools import partial
 from typing import Generic, TypeVar
 
 from kataven.identity.credential import ApiKeyCredential, Credential
-from kataven.identity.errors import AccountSuspended, ExpiredCredential, InvalidCredential, Refused, RevokedCredential
+from kataven.identity.errors import (
+    AccountSuspended,
+    ExpiredCredential,
+    InvalidCredential,
+    PausedCredential,
+    Refused,
+    RevokedCredential,
+    RotatedCredential,
+)
 from kataven.identity.principal import CredentialKind, Principal
 from kataven.identity.verifier import Verifier
 from kataven.revocation.guard import Guard
 from kataven.revocation.scoped_cache import ScopedTtlCache
-from kataven.revocation.target import RevocationTarget
+from kataven.revocation.target import ANY_KEY, RevocationTarget
 
 TTL_SECONDS = 30.0
 REFUSED_TTL_SECONDS = 5.0
 CAPACITY = 10_000
 REFUSED_CAPACITY = 10_000
 
-CACHED_REFUSALS = (InvalidCredential, ExpiredCredential, RevokedCredential, AccountSuspended)
+CACHED_REFUSALS = (
+    InvalidCredential,
+    ExpiredCredential,
+    RevokedCredential,
+    RotatedCredential,
+    PausedCredential,
+    AccountSuspended,
+)
 """The definitive refusals. The others can be determined again without I/O."""
 
 Key = TypeVar("Key", bound=Hashable)
@@ -88,7 +103,7 @@ class CachingVerifier:
         if refusal is not None:
             self._stats.cached_refusals += 1
             # A new instance: threads that raise the same instance would share one traceback.
-            raise type(refusal)(*refusal.args)
+            raise refusal.copy()
         if leases_valid:
             self._stats.misses += 1
         else:
@@ -115,9 +130,9 @@ class CachingVerifier:
             self._stats.stale_drops += 1
 
     def _cache_refusal(self, fill_token: int, account: str, key: bytes, refusal: Refused, now: float) -> None:
-        target = RevocationTarget(account)
+        target = RevocationTarget(account, ANY_KEY)  # a key that is resumed is accepted at once
         # A copy without traceback, so that the cache keeps no reference to stack frames.
-        plain = type(refusal)(*refusal.args)
+        plain = refusal.copy()
         put = partial(self._refused.put, key, plain, target, now=now, expires=now + self._refused_ttl_seconds)
         self._guard.cache_result(fill_token, target, put)
 

@@ -24,6 +24,9 @@ that revocation slower."""
 
 KEEP_RECENT_MILLISECONDS = 24 * 60 * 60 * 1000
 """How long Redis keeps a revoked key: longer than a failed PostgreSQL server takes to be replaced or demoted."""
+MAX_RECENT = 20_000
+"""How many revoked keys Redis keeps: the latest ones."""
+_PAGE = 1_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +60,7 @@ class CoordinationStore:
         self._prefix = f"{{{namespace}:revocation}}"
         self._state = f"{self._prefix}:state"
         self._recent = f"{self._prefix}:recent"
+        self._recent_times = f"{self._prefix}:recent-times"
         self.channel = f"{self._prefix}:events"
 
     def renew(self, worker: str, record: str) -> Epoch:
@@ -72,9 +76,9 @@ class CoordinationStore:
         records = dict(zip(workers[::2], workers[1::2], strict=True))
         return Published(Epoch(redis, int(count)), int(microseconds), records, ack_id)
 
-    def announce(self, target: RevocationTarget) -> None:
-        """Publish an event that needs no acknowledgement."""
-        self._publish(target, None, 0)
+    def announce(self, target: RevocationTarget, revoked_key: RevokedKey | None = None) -> None:
+        """Publish an event that needs no acknowledgement, and record `revoked_key`."""
+        self._publish(target, None, 0, revoked_key)
 
     def acknowledge(self, ack_id: str, worker: str) -> None:
         ACKNOWLEDGE(self._execute, self._ack_keys(ack_id), [worker, KEEP_ACKNOWLEDGEMENTS_MILLISECONDS])
@@ -104,8 +108,18 @@ class CoordinationStore:
         return generation == "" or key.generation < int(generation)
 
     def recently_revoked(self) -> list[RevokedKey]:
-        """All keys that were revoked recently."""
-        return [_revoked_key(*item) for item in self._execute("HGETALL", self._recent).items()]
+        """The keys that were revoked recently, the latest first. Read in pages, so that each command is short.
+
+        A key that is revoked meanwhile moves to the front and may be missing.
+        """
+        found: dict[str, str] = {}
+        while names := self._execute("ZREVRANGE", self._recent_times, len(found), len(found) + _PAGE - 1):
+            before = len(found)
+            for name, generation in zip(names, self._execute("HMGET", self._recent, *names), strict=True):
+                found[name] = generation
+            if len(found) == before:  # only keys that moved
+                break
+        return [_revoked_key(*item) for item in found.items() if item[1] is not None]
 
     def records(self) -> dict[str, str]:
         """Every listed worker with its record."""
@@ -133,11 +147,11 @@ class CoordinationStore:
     def _publish(
         self, target: RevocationTarget, ack_id: str | None, keep: int, revoked_key: RevokedKey | None = None
     ) -> tuple[str, str, str, list[str]]:
-        keys = [self._state, self._ack_keys(ack_id or "none")[0], self._recent, f"{self._recent}-times"]
-        recent: tuple[str | int, ...] = ("", "", 0)
+        keys = [self._state, self._ack_keys(ack_id or "none")[0], self._recent, self._recent_times]
+        recent: tuple[str | int, ...] = ("", "", 0, 0)
         if revoked_key is not None:
             generation = "" if revoked_key.generation is None else revoked_key.generation
-            recent = (_field(revoked_key), generation, KEEP_RECENT_MILLISECONDS)
+            recent = (_field(revoked_key), generation, KEEP_RECENT_MILLISECONDS, MAX_RECENT)
         reply: tuple[str, str, str, list[str]] = PUBLISH(
             self._execute, keys, [_nonce(), self.channel, encode_body(target, ack_id), keep, *recent]
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -147,6 +148,20 @@ class Revocation:
         if isinstance(intent, RevocationTarget):
             intent = Intent(intent, None)
         self._journal(intent.revoked_key)
+        return self._complete(intent)
+
+    def revoke_together(self, intent: Intent, revoked_keys: Sequence[RevokedKey]) -> Receipt:
+        """Like `revoke`, for several keys at once: the target of `intent` covers all of them, such as their account.
+
+        One receipt covers all keys. An unavailable journal delays it by up to 1 s, however many keys there are.
+        """
+        journalled = True
+        for key in revoked_keys:
+            journalled = self._journal(key, attempt=journalled)
+        self._barrier.record(revoked_keys)
+        return self._complete(intent)
+
+    def _complete(self, intent: Intent) -> Receipt:
         try:
             receipt = self._barrier.revoke(intent.target, intent.revoked_key)
         except RevocationUnconfirmed:
@@ -160,16 +175,20 @@ class Revocation:
         self.canary.record(receipt)
         return receipt
 
-    def _journal(self, key: RevokedKey | None) -> None:
+    def _journal(self, key: RevokedKey | None, *, attempt: bool = True) -> bool:
+        """Returns False if the journal is unavailable. Without `attempt`, the key is journalled later."""
         if key is None:
-            return
+            return True
         try:
-            self._fallback.journal(key)
+            if attempt:
+                self._fallback.journal(key)
+                return True
         except FallbackUnreachable as error:
-            self.stats.journal_missed += 1
             _log.warning("revocation: the key could not be journalled before its receipt: %s", error)
-            if self._poller.running:
-                self._poller.journal_later(key)
+        self.stats.journal_missed += 1
+        if self._poller.running:
+            self._poller.journal_later(key)
+        return False
 
     def _remove_intent(self, intent: str) -> None:
         if self._poller.running:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from uuid import UUID, uuid5
 
 ANY_KEY = "*"
 """The `key_id` of cache entries that depend on all keys of an account."""
@@ -53,3 +54,11 @@ class RevokedKey:
     account: str
     key_id: str
     generation: int | None = None
+
+
+def secrets_of(key_id: str) -> str:
+    """The id under which ended secrets of an API key are journalled, with a generation: lower generations are ended.
+
+    It differs from the key's id, so that a process of an older release does not take the whole key for revoked.
+    """
+    return str(uuid5(UUID(key_id), "secrets"))

@@ -17,7 +17,7 @@ from kataven.identity.verifier import AccountFacts as KnownAccount
 from kataven.ratelimit.policy import Limits
 from kataven.revocation.cache import GuardedCache
 from kataven.revocation.guard import Guard
-from kataven.revocation.target import ANY_KEY, ANY_SUBJECT, RevocationTarget, RevokedKey
+from kataven.revocation.target import ANY_KEY, ANY_SUBJECT, RevocationTarget, RevokedKey, secrets_of
 from kataven.system import cutoffs, journal
 from kataven.system.addresses import DIRECT_URL, address_of
 from kataven.system.database import SystemDatabase
@@ -275,6 +275,22 @@ class Directory:
                 listed = journal.of_key(session, account, key_id)
         return journal.covers(listed, key_id, generation) or self._is_recently_revoked(
             RevokedKey(account, key_id, generation)
+        )
+
+    def journalled_secret(
+        self, account: str, listed: journal.Generations | None, key_id: str, generation: int
+    ) -> tuple[bool, bool]:
+        """Whether the journal contains an API key, and whether it contains the key's secret of this generation.
+
+        Raises the same errors.
+        """
+        secrets = secrets_of(key_id)
+        if listed is None:
+            with self.database.reading() as session:
+                listed = journal.of_key(session, account, key_id, secrets)
+        return (
+            self.is_journalled(account, listed, key_id),
+            self.is_journalled(account, listed, secrets, generation),
         )
 
     def account(self, name: str, presented: Presented | None = None) -> KnownAccount | None:

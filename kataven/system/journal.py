@@ -65,10 +65,12 @@ def of_account(session: Session, account: str) -> Generations:
     return {row.key_id: row.generation for row in session.execute(entries)}
 
 
-def of_key(session: Session, account: str, key_id: str) -> Generations:
-    """The entry of one key, if it is journalled."""
-    entry = session.get(JournalledKey, (account, key_id))
-    return EMPTY if entry is None else {key_id: entry.generation}
+def of_key(session: Session, account: str, *key_ids: str) -> Generations:
+    """The entries of one key and of its secrets, if they are journalled."""
+    entries = select(JournalledKey.key_id, JournalledKey.generation).where(
+        JournalledKey.account == account, JournalledKey.key_id.in_(key_ids)
+    )
+    return {row.key_id: row.generation for row in session.execute(entries)}
 
 
 def accounts_on(session: Session, server: str) -> list[str]:

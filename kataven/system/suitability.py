@@ -15,6 +15,7 @@ from kataven.tenancy.errors import PoolerUnsuitable
 from kataven.tenancy.hosts import only_primary
 from kataven.tenancy.pooler_check import NOT_DIRECT, refuses_options, require_direct, require_usable
 from kataven.tenancy.server import OPERATOR_SETTINGS
+from kataven.tenancy.url_options import check_options
 
 _POOLER = (
     "The address leads to a connection pooler. Commands need sessions of PostgreSQL itself: add --direct-url, and give"
@@ -61,6 +62,10 @@ def server_url(given: str) -> URL:
         raise ValueError("The URL has no user. Use the form postgresql://user@host:5432")
     if not (url.host or "host" in url.query):
         raise ValueError("The URL has no host. Use the form postgresql://user@host:5432")
+    try:
+        check_options(url, given.strip())
+    except ValueError as error:
+        raise ValueError(f"The URL {error}") from None
     return only_primary(url.set(drivername=DRIVER, database=""))
 
 

@@ -13,28 +13,8 @@ from pathlib import Path
 from sqlalchemy import URL
 
 from kataven.tenancy.errors import ProgramFailed, ProgramMissing
+from kataven.tenancy.url_options import KEEPALIVES, VARIABLES
 
-# https://www.postgresql.org/docs/current/libpq-envars.html
-_VARIABLES = {
-    "application_name": "PGAPPNAME",
-    "channel_binding": "PGCHANNELBINDING",
-    "connect_timeout": "PGCONNECT_TIMEOUT",
-    "gssencmode": "PGGSSENCMODE",
-    "host": "PGHOST",
-    "hostaddr": "PGHOSTADDR",
-    "options": "PGOPTIONS",
-    "passfile": "PGPASSFILE",
-    "port": "PGPORT",
-    "require_auth": "PGREQUIREAUTH",
-    "sslcert": "PGSSLCERT",
-    "sslcrl": "PGSSLCRL",
-    "sslkey": "PGSSLKEY",
-    "sslmode": "PGSSLMODE",
-    "sslnegotiation": "PGSSLNEGOTIATION",
-    "sslrootcert": "PGSSLROOTCERT",
-    "ssl_min_protocol_version": "PGSSLMINPROTOCOLVERSION",
-    "target_session_attrs": "PGTARGETSESSIONATTRS",
-}
 _CONNECTION = {"PGHOST", "PGHOSTADDR", "PGPORT", "PGUSER", "PGPASSWORD", "PGDATABASE", "PGSERVICE", "PGOPTIONS"}
 
 
@@ -45,11 +25,13 @@ def environment(url: URL) -> dict[str, str]:
     given |= {name: str(value) for name, value in parts.items() if value is not None}
     given["PGDATABASE"] = url.database or ""
     for name, value in url.query.items():
-        if name not in _VARIABLES:
+        if name in KEEPALIVES:
+            continue
+        if name not in VARIABLES:
             raise ValueError(
                 f"the server's URL has the parameter {name!r}, for which libpq has no environment variable; remove it"
             )
-        given[_VARIABLES[name]] = value if isinstance(value, str) else ",".join(value)
+        given[VARIABLES[name]] = value if isinstance(value, str) else ",".join(value)
     return given
 
 

@@ -1,7 +1,7 @@
 """Declares which callers may use a view of an application that embeds Kataven: `@requires(…)` and `@public`.
 
     @app.get("/notes")
-    @requires(keys=True, roles=("owner", "admin", "member"))
+    @requires(keys=True, roles=("owner", "admin", "member"), scope="notes:read")
     def list_notes(): ...
 
 The declaration is an attribute of the view, which the extension and the middleware read before the view runs. A view
@@ -11,8 +11,10 @@ without a declaration is rejected.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from typing import Any, TypeVar
 
+from kataven.identity import scopes
 from kataven.identity.principal import Role
 from kataven.web.access import KEYS_ONLY, MANAGE, PUBLIC, READ, WRITE, Access, Forbidden
 from kataven.web.operation import operation_of
@@ -38,14 +40,19 @@ class UndeclaredRoutes(Exception):
 
 
 def requires(
-    access: Access | None = None, *, keys: bool = False, roles: Iterable[Role | str] = ()
+    access: Access | None = None, *, keys: bool = False, roles: Iterable[Role | str] = (), scope: str | None = None
 ) -> Callable[[View], View]:
     """A decorator: the view accepts API keys if `keys` is true, and users with one of `roles`.
 
-    `access` is one of READ, WRITE, MANAGE and KEYS_ONLY instead. Nothing is accepted by default. Raises ValueError if
-    no caller is named, or for an unknown role.
+    `access` is one of READ, WRITE, MANAGE and KEYS_ONLY instead. Nothing is accepted by default. `scope` is the scope
+    that an API key needs: a key with scopes is rejected by a view without one. Raises ValueError if no caller is named,
+    or for an unknown role or an invalid scope.
     """
     declared = access if access is not None else Access(keys=keys, roles=_checked(roles))
+    if scope is not None:
+        if not declared.keys:
+            raise ValueError("requires: `scope` is for API keys, which this view does not accept")
+        declared = replace(declared, scope=scopes.checked(scope))
     if access is not None and (keys or roles):
         raise ValueError("requires: pass either an Access or `keys` and `roles`, not both")
     if not declared.public and not declared.keys and not declared.roles:
@@ -68,7 +75,7 @@ def declared_access(view: Any, method: str) -> Access | None:
     """The declaration of a view, or of the method of a class-based view; None if it declares none."""
     operation = operation_of(view)
     if operation is not None:
-        return operation.access
+        return replace(operation.access, scope=operation.scope)
     found: Access | None = getattr(view, _ATTRIBUTE, None)
     if found is not None:
         return found

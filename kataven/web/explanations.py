@@ -24,6 +24,19 @@ EXPLANATIONS = {
     "reserved_account": "`kataven-admin` is reserved for operators and has no API resources.",
     "account_mismatch": "The credential is valid, but does not grant access to the requested account.",
     "revoked_credential": "The API key was revoked. A revoked key can't be restored. Create a new one.",
+    "rotated_credential": "The secret of this API key was rotated, and its grace period has ended. Use the key's new "
+    "secret. The key shows how often, when and from where the former secret was used.",
+    "paused_credential": "The API key is paused. A user with the role owner or admin can resume it, in the Hub or with "
+    "`PATCH /v1/api-keys/{id}` and `paused: false`.",
+    "credential_not_yet_valid": "The API key was created with a `not_before` that has not been reached.",
+    "address_not_allowed": "The API key has `allowed_addresses` or `denied_addresses`, and the client's address does "
+    "not match. `detail` states the address that the API sees. If it is that of a proxy, the operator must set "
+    "`KATAVEN_TRUSTED_PROXIES`.",
+    "browser_use": "The request has an `Origin` or `Sec-Fetch-Site` header, so a browser sent the API key, and every "
+    "visitor of the page can read it. Revoke the key, and call the API from your server. If the caller is not a web "
+    "page, create a key with `from_browsers: true`.",
+    "insufficient_scope": "The API key does not have the scope that `WWW-Authenticate` names. Create a key with this "
+    "scope: the scopes of a key can only be reduced.",
     "account_suspended": "The account is suspended. Contact us, or the operator of this installation.",
     "access_blocked": "An owner or admin blocked this user in the account. The block remains until it is lifted, "
     "whatever the token says.",
@@ -65,6 +78,13 @@ EXPLANATIONS = {
     "closes the connection. Send the request again.",
     "conflict": "The request is valid, but the current state of the resource does not allow it. `detail` names the "
     "state. Fetch the resource again and change it, or change your request.",
+    "idempotency_mismatch": "The `Idempotency-Key` was used within 24 hours for a request with another body or path. "
+    "Nothing was changed. Use a new key for each request, and repeat a request without changes.",
+    "idempotency_in_progress": "Another request with the same `Idempotency-Key` is in progress. Repeat the request "
+    "after `Retry-After` seconds: it then returns the response to the first request.",
+    "idempotency_secret_expired": "The first request with this `Idempotency-Key` succeeded. Its response had a secret, "
+    "which is not stored and is returned again for ten minutes only. `detail` names the key. If you don't have the "
+    "secret, delete the key or rotate it, with a new `Idempotency-Key`.",
     "precondition_failed": "The resource changed after you fetched it, so its ETag no longer matches `If-Match`. Your "
     "update was not applied. Fetch it again and retry.",
     "payload_too_large": "The body exceeds the operation's limit of 8 KiB to 1 MiB, which `detail` states. The API did "

@@ -18,19 +18,21 @@ from flask import Flask, Request, Response, g
 from pydantic import BeforeValidator, Field
 from werkzeug.datastructures import Headers
 
+from kataven.identity import scopes
 from kataven.identity.credential import OPERATORS_ACCOUNT, Credential, parse_credential
 from kataven.identity.errors import AccountMismatch, MissingCredential
 from kataven.identity.principal import CredentialKind, Principal
 from kataven.identity.token import ACCOUNT_PATTERN
 from kataven.validation import Shaped
-from kataven.web.paths import REQUESTED
+from kataven.web.misplaced_keys import misplaced_key
+from kataven.web.paths import REQUESTED, VERIFY
 from kataven.web.problems import FieldError, GatewayMisconfigured, InvalidRequest
 from kataven.web.request_context import GatewayRequest, RequestContext
 from kataven.web.schema import Query, read_query
 
 WsgiApp = Callable[[dict[str, Any], Any], Iterable[bytes]]
 
-PATH = "/v1/verify"
+PATH = VERIFY
 ENVOY_PATH = f"{PATH}/envoy"
 """Envoy appends the path and the query string of its client's request to this path."""
 MAX_COST = 100
@@ -41,7 +43,11 @@ CREDENTIAL_HEADERS = ("Authorization", "X-API-Key", "API-Key", "X-Auth-Token", "
 """The headers that a credential can be read from. A list, so that no configuration reads credentials from a header
 that other software logs, caches or overwrites, such as `Cookie` or `X-Request-ID`."""
 
+FULL_ACCESS = "*"
+"""`X-Kataven-Scopes` of an API key without scopes."""
+
 _AUTHORIZATION = CREDENTIAL_HEADERS[0]
+_SCOPE_PATTERN = f"^{scopes.PATTERN}$"
 _BY_LOWER_NAME = {name.lower(): name for name in CREDENTIAL_HEADERS}
 _CLIENTS_CONDITIONS = (
     *("HTTP_IF_MATCH", "HTTP_IF_NONE_MATCH", "HTTP_IF_MODIFIED_SINCE", "HTTP_IF_UNMODIFIED_SINCE"),
@@ -79,6 +85,13 @@ class VerifyQuery(Query):
             description="The header that has the credential. Every header but `Authorization` has it without a scheme.",
         ),
     ] = "Authorization"
+    scope: Annotated[
+        Annotated[str, Shaped(_SCOPE_PATTERN, "must be a scope, such as reports:read", scopes.MAX_LENGTH)] | None,
+        Field(
+            description="The scope that an API key needs; a key without it gets 403 `insufficient_scope`. Users "
+            "are not checked: their role is in `X-Kataven-Role`.",
+        ),
+    ] = None
     mode: Annotated[
         Literal["standard", "nginx"],
         Field(
@@ -140,7 +153,7 @@ def read_request(request: Request) -> GatewayRequest:
         raise GatewayMisconfigured(error.errors) from None
     if query.account == OPERATORS_ACCOUNT:
         raise GatewayMisconfigured([FieldError("account", "is reserved for operators; name a customer's account")])
-    return GatewayRequest(query.cost, query.account, query.credential_header, is_nginx(request))
+    return GatewayRequest(query.cost, query.account, query.credential_header, is_nginx(request), query.scope)
 
 
 def is_nginx(request: Request) -> bool:
@@ -158,7 +171,7 @@ def parse(gateway: GatewayRequest, headers: Headers) -> Credential:
             )
         given = f"Bearer {given}"
     credential = parse_credential(
-        given, headers.get("X-Account-ID"), in_x_api_key="X-API-Key" in headers, account_of_jwt=gateway.account
+        given, headers.get("X-Account-ID"), misplaced=misplaced_key(headers), account_of_jwt=gateway.account
     )
     if gateway.account is not None and credential.account != gateway.account:
         raise AccountMismatch("This credential belongs to another account than the one that this API serves.")
@@ -170,14 +183,23 @@ def identity_headers(principal: Principal) -> dict[str, str]:
     gateways replace a header that their client forged only if this response has one of that name.
 
     Values are ASCII without control characters: an account is `[a-z0-9_-]+`, a key's id is a UUID, a role is a fixed
-    word, and of a JWT's subject everything but letters, digits and `-._~:@` is percent-encoded.
+    word, a scope is `[a-z0-9-]+:(read|write)`, and of a JWT's subject everything but letters, digits and `-._~:@` is
+    percent-encoded.
     """
     return {
         "X-Kataven-Account": principal.account,
         "X-Kataven-Principal": quote(principal.label, safe=":@"),
         "X-Kataven-Key-Id": principal.id if principal.kind is CredentialKind.API_KEY else "",
         "X-Kataven-Role": "" if principal.role is None else str(principal.role),
+        "X-Kataven-Scopes": _scopes(principal),
     }
+
+
+def _scopes(principal: Principal) -> str:
+    """Empty for a user. Never empty for an API key: a backend could take that for a gateway without this header."""
+    if principal.kind is not CredentialKind.API_KEY:
+        return ""
+    return FULL_ACCESS if principal.scopes is None else " ".join(sorted(principal.scopes))
 
 
 def _finish(response: Response) -> Response:

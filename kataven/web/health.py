@@ -144,6 +144,21 @@ def _auth_service(services: Services) -> str:
     return "degraded: unreachable; only cached credentials are accepted"
 
 
+def _issuer(services: Services) -> str:
+    """From the fetches that tokens have caused. A probe causes none, and API keys are accepted without the issuer."""
+    if services.issuer_keys is None:
+        return "off: the auth-service verifies JWTs"
+    status = services.issuer_keys.status()
+    if status.failure is None:
+        if status.succeeded_ago is None:
+            return "unknown: no JWT has required the issuer's keys yet"
+        return f"ok: keys fetched {status.succeeded_ago:.0f} s ago"
+    failed = f"degraded: the last fetch of the keys, {status.attempted_ago or 0:.0f} s ago, failed: {status.failure}"
+    if status.usable:
+        return f"{failed}; JWTs are verified with keys that were fetched {status.succeeded_ago:.0f} s ago"
+    return f"{failed}; JWTs are rejected with 503, API keys are accepted"
+
+
 def _widget(services: Services) -> str:
     return "ok" if services.widget.ring is not None else "off: KATAVEN_WIDGET_SIGNING_KEYS is not set"
 
@@ -156,5 +171,6 @@ CHECKS: dict[str, Callable[[Services], str]] = {
     "redis": _redis,
     "limits": _limits,
     "lease": _lease,
+    "issuer": _issuer,
     "widget": _widget,
 }

@@ -5,6 +5,8 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 from flask import Flask, Response, request
+from werkzeug.exceptions import NotFound
+from werkzeug.routing import RequestRedirect
 
 from kataven.web.compression import compress
 from kataven.web.conditional import not_modified
@@ -17,11 +19,19 @@ PATCH_TYPES = "application/json, application/merge-patch+json"
 
 def install(app: Flask) -> None:
     """Apply the conventions to every response of `app`, before its access log line is written."""
+    app.before_request(reject_redirects)
     # Flask runs these in reverse order of registration.
     app.after_request(list_methods)
     app.after_request(deprecate_aliases)
     app.after_request(not_modified)
     app.after_request(compress)
+
+
+def reject_redirects() -> None:
+    """Return 404 where the router would redirect, such as from `//` to `/`: its redirects repeat the `Host` header,
+    which a client can forge."""
+    if isinstance(request.routing_exception, RequestRedirect):
+        request.routing_exception = NotFound()
 
 
 def list_methods(response: Response) -> Response:

@@ -31,12 +31,22 @@ _ACCOUNT_LIMITS = tuple(limit.quota for limit in LIMIT_FIELDS)
 _CREDENTIALS = ("api_key", "jwt")
 _VERIFIED = (
     *("accepted", "invalid_credential", "expired_credential", "revoked_credential", "account_mismatch"),
-    *("account_suspended", "session_ended", "access_blocked", "malformed_token", "rate_limited", "unavailable"),
+    *(
+        "rotated_credential",
+        "paused_credential",
+        "credential_not_yet_valid",
+        "address_not_allowed",
+        "browser_use",
+        "account_suspended",
+        "session_ended",
+        "access_blocked",
+    ),
+    *("malformed_token", "rate_limited", "unavailable"),
 )
 _GATEWAY_OUTCOMES = (
     *_VERIFIED,
     *("missing_credential", "not_a_credential", "missing_account", "invalid_account", "reserved_account"),
-    *("schema_mismatch", "gateway_misconfigured", "internal_error"),
+    *("insufficient_scope", "schema_mismatch", "gateway_misconfigured", "internal_error"),
 )
 
 

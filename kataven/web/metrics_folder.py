@@ -51,6 +51,9 @@ def merge_exited(folder: str, pid: int) -> None:
                 file = Path(folder) / f"{kind}_{exited}.db"
                 if not file.exists():
                     continue
+                if file.stat().st_size == 0:  # the worker was killed right after it had created the file
+                    file.unlink()
+                    continue
                 total = MmapedDict(str(file.with_name(f"{kind}_{_EXITED}.db")))
                 for key, value, _, _ in MmapedDict.read_all_values_from_file(str(file)):
                     total.write_value(key, total.read_value(key)[0] + value, 0.0)

@@ -8,8 +8,22 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
+SYNONYMS: Mapping[str, str] = {
+    "api-docs": "docs",
+    "keys": "api-keys",
+    "live": "healthz",
+    "ready": "readyz",
+    "redoc": "docs",
+    "reference": "docs",
+    "status": "readyz",
+    "swagger": "docs",
+    "swagger-ui": "docs",
+    "tokens": "api-keys",
+    "widgets": "widget",
+}
+"""Segments that other APIs use, with the segment of this API."""
 MAX_PATH_LENGTH = 80
 MAX_PARTS = 6
 
@@ -32,7 +46,7 @@ class Nearby:
         if not parts or len(parts) > MAX_PARTS:
             return None
         near = [self._nearest(part) for part in parts]
-        for requested in (near, ["v1", *near], ["api", *near]):
+        for requested in (near, ["v1", *near], ["api", *near], near[1:], ["v1", *near[1:]]):
             found = next((path for path in self._paths if _fits(path, requested)), None)
             if found is not None:
                 return "/" + "/".join(found)
@@ -40,6 +54,7 @@ class Nearby:
 
     def _nearest(self, part: str) -> str:
         word = part.lower().replace("_", "-")
+        word = SYNONYMS.get(word, word)
         if word in self._segments or len(word) > self._longest + 2:
             return word
         found = difflib.get_close_matches(word, self._segments, 1, 0.75)

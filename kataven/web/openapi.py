@@ -13,6 +13,8 @@ from flask import Flask
 from pydantic import BaseModel
 from pydantic.json_schema import JsonSchemaMode, models_json_schema
 
+from kataven.identity.scopes import KnownScopes
+from kataven.web import idempotency
 from kataven.web.conditional import IF_MATCH_PATTERN
 from kataven.web.operation import ApiBlueprint, Audience, OpenApiLink, Operation, operation_of
 from kataven.web.paging import NEXT_CURSOR
@@ -23,6 +25,9 @@ Json = dict[str, Any]
 
 OPENAPI_VERSION = "3.1.0"
 SCHEMA_REF = "#/components/schemas/{model}"
+SCOPE_SCHEMA: Json = {"type": "string", "format": "scope"}
+"""The JSON Schema of a scope in a model. The document has a reference to its schema `Scope`, with the application's
+scopes, instead."""
 _CUSTOMERS_DESCRIPTION = """\
 Errors are RFC 9457 problems. Program against `code`. New codes can be added, so handle an unknown code by its status.
 A client that prefers `text/plain` in `Accept` receives the line `code: detail` instead.
@@ -33,6 +38,10 @@ deprecated: their responses have a `Deprecation` header (RFC 9745) and a `Link` 
 `HEAD` is supported wherever `GET` is. `OPTIONS` is supported everywhere, without a credential, except at `/v1/verify`,
 which treats every method like `GET`. Large responses to `GET` are compressed for clients that send
 `Accept-Encoding: gzip`.
+
+An API key has full access to its account, except managing keys, unless it has `scopes`. Presets: *Full access* (no
+scopes), *Read only* (every scope that ends with `:read`), and *Custom*. `x-required-scope` of an operation is the scope
+that it requires; a key without it gets 403 `insufficient_scope`.
 
 Lists are paginated by cursors, which remain valid while rows are added. A response that is not the last page has the
 headers `X-Next-Cursor` and `Link: <…>; rel="next"` (RFC 8288). Send the value of `X-Next-Cursor` as `cursor` to
@@ -49,6 +58,9 @@ Endpoints for operators and for sign-in pages. None requires a credential. The c
 _PART = re.compile(r"<(?:string:)?(\w+)>")
 
 _EVERYWHERE = {"X-Request-ID": "Identifies this request in our logs."}
+_KEY_EXPIRES_IN = {
+    "Kataven-Key-Expires-In": "The seconds until the API key expires. Present from 14 days before that.",
+}
 _ETAG = "The version of the resource, for `If-Match` and `If-None-Match`."
 
 _PAGE_HEADERS = {
@@ -59,7 +71,8 @@ _PAGE_HEADERS = {
 _CREDENTIAL_REFUSALS = (
     *("malformed_token", "missing_account", "invalid_account"),
     *("missing_credential", "not_a_credential", "invalid_credential", "expired_credential"),
-    *("reserved_account", "account_mismatch", "revoked_credential", "account_suspended", "forbidden"),
+    *("reserved_account", "account_mismatch", "revoked_credential", "paused_credential", "credential_not_yet_valid"),
+    *("account_suspended", "address_not_allowed", "browser_use", "forbidden"),
     *("rate_limited", "schema_mismatch", "unavailable"),
 )
 _PUBLIC_REFUSALS = ("unavailable",)
@@ -113,7 +126,10 @@ def document(
         paths.setdefault(template(operation.path), {})[operation.method.lower()] = _operation(operation)
     for operation in operations:
         _add_links(paths[template(operation.path)][operation.method.lower()]["responses"], operation, operations)
-    components: Json = {"schemas": _schemas(operations)}
+    schemas = _schemas(operations)
+    if any(operation.scope for operation in operations):
+        schemas = dict(sorted({**schemas, "Scope": _scope_schema(operations)}.items()))
+    components: Json = {"schemas": schemas}
     if not all(operation.access.public for operation in operations):
         components["securitySchemes"] = _SECURITY_SCHEMES
     return {
@@ -133,11 +149,22 @@ def document(
     }
 
 
+def _scope_schema(operations: Iterable[Operation]) -> Json:
+    required = {operation.scope for operation in operations if operation.scope is not None}
+    return {
+        "type": "string",
+        "description": "The scopes of this version. `<noun>:write` includes `<noun>:read`. Operations state the scope "
+        "that they require as `x-required-scope`.",
+        "enum": list(KnownScopes(sorted(required))),
+    }
+
+
 _SECURITY_SCHEMES: Json = {
     "apiKey": {
         "type": "http",
         "scheme": "bearer",
-        "description": "`sk_live_<account>_<secret>`: full access to an account, except managing its keys.",
+        "description": "`sk_live_<account>_<secret>`: full access to an account, except managing its keys, or only "
+        "what the key's `scopes` allow. `x-required-scope` of an operation is the scope that it requires.",
     },
     "jwt": {
         "type": "http",
@@ -172,6 +199,9 @@ def _operation(operation: Operation) -> Json:
     }
     if operation.description:
         described["description"] = operation.description
+    if operation.scope is not None:
+        described["x-required-scope"] = operation.scope
+        described["description"] = f"{operation.description}\n\n{_scope_sentence(operation)}".strip()
     if operation.paginated:
         described["x-pagination"] = _PAGINATION
     if operation.body is not None:
@@ -187,6 +217,10 @@ def _operation(operation: Operation) -> Json:
     return described
 
 
+def _scope_sentence(operation: Operation) -> str:
+    return f"API keys with scopes need `{operation.scope}`."
+
+
 def _parameters(operation: Operation) -> Iterator[Json]:
     for name in _PART.findall(operation.path):
         schema = {"type": "string", "format": "uuid"} if name.endswith("_id") else {"type": "string", "minLength": 1}
@@ -200,6 +234,8 @@ def _parameters(operation: Operation) -> Iterator[Json]:
             yield {"name": name, "in": "query", "required": required, "description": text, "schema": value}
     if operation.conditional:
         yield _CONDITIONS["If-None-Match" if operation.method == "GET" else "If-Match"]
+    if operation.idempotent:
+        yield _IDEMPOTENCY_KEY
     if not operation.access.public:
         yield {
             "name": "X-Account-ID",
@@ -232,6 +268,15 @@ _CONDITIONS: dict[str, Json] = {
         "description": "The `ETag` of your cached copy. Returns 304 if the resource has not changed.",
         "schema": {"type": "string"},
     },
+}
+
+
+_IDEMPOTENCY_KEY: Json = {
+    "name": idempotency.HEADER,
+    "in": "header",
+    "description": "A random string, such as a UUID. A request with the same key and body returns the first response "
+    "for 24 hours, and creates nothing. With another body, it returns 409.",
+    "schema": {"type": "string", "minLength": 1, "maxLength": 255, "pattern": idempotency.PATTERN},
 }
 
 
@@ -307,6 +352,8 @@ def _link(link: OpenApiLink, target: Operation) -> Json:
 
 def _codes(operation: Operation) -> list[str]:
     codes = list(_PUBLIC_REFUSALS if operation.access.public else _CREDENTIAL_REFUSALS)
+    if operation.scope is not None or operation.forward_auth:
+        codes.append("insufficient_scope")
     if operation.access.by_address:
         codes.append("rate_limited")
     if not operation.forward_auth:
@@ -317,14 +364,22 @@ def _codes(operation: Operation) -> list[str]:
         codes.append("not_found")
     if operation.conditional and operation.method != "GET":
         codes.append("precondition_failed")
+    if operation.idempotent:
+        codes += ["idempotency_mismatch", "idempotency_in_progress"]
+    if operation.idempotent and operation.returns_secret:
+        codes.append("idempotency_secret_expired")
     return list(dict.fromkeys([*codes, *operation.refusals]))
 
 
 def _success(operation: Operation) -> Json:
     tagged = operation.conditional and operation.method != "DELETE"
     headers = {**_EVERYWHERE, **({"ETag": _ETAG} if tagged else {}), **operation.response.headers}
+    if operation.idempotent:
+        headers[idempotency.REPLAYED] = "`true` if this is the response to an earlier request with the same key."
     if operation.paginated:
         headers |= _PAGE_HEADERS
+    if operation.access.keys:
+        headers |= _KEY_EXPIRES_IN
     response: Json = {"description": operation.response.description, "headers": _headers(headers)}
     if operation.response.model is not None:
         response["content"] = {"application/json": {"schema": _reference(operation.response.model)}}
@@ -388,6 +443,8 @@ def _published(schema: Any) -> Any:
         return [_published(value) for value in schema]
     if not isinstance(schema, dict):
         return schema
+    if {name: schema.get(name) for name in SCOPE_SCHEMA} == SCOPE_SCHEMA:
+        return {"$ref": SCHEMA_REF.format(model="Scope")}
     published = {name: _published(value) for name, value in _without_title(schema).items()}
     if "$ref" in published:
         path, _, name = published["$ref"].rpartition("/")

@@ -13,9 +13,11 @@ from flask import Blueprint, Response, request
 from werkzeug.exceptions import HTTPException
 
 from kataven.account.errors import NotFound
+from kataven.identity import scopes
 from kataven.ratelimit.budget import AddressBudgetKind
 from kataven.web import conditional
 from kataven.web.access import Access
+from kataven.web.idempotency import read_attempt
 from kataven.web.problems import InvalidRequest
 from kataven.web.request_context import current_context
 from kataven.web.schema import (
@@ -84,6 +86,8 @@ class Operation:
     refusals: tuple[str, ...] = ()
     """Problem codes in addition to those that every route with this access and these inputs can return."""
     noun: str = "resource"
+    scope: str | None = None
+    """The scope that an API key needs."""
     conditional: bool = False
     """Whether the resource has an ETag and supports `If-Match` and `If-None-Match`."""
     others: tuple[ResponseSpec, ...] = ()
@@ -92,6 +96,10 @@ class Operation:
     """Links in addition to those to the resource that the response creates or shows."""
     published: bool = True
     """False for HTML pages, which the OpenAPI document omits."""
+    idempotent: bool = False
+    """Whether it supports `Idempotency-Key`: see `web.idempotency`."""
+    returns_secret: bool = False
+    """Whether the response has a secret, which is not stored for repeated requests."""
     forward_auth: bool = False
     """Whether gateways call it: problems have statuses that gateways understand (see `forward_auth`)."""
     max_body_bytes: int = MAX_BODY_BYTES
@@ -105,16 +113,32 @@ class Operation:
     def __post_init__(self) -> None:
         if self.body is not None and self.access.public and self.max_body_bytes > MAX_PUBLIC_BODY_BYTES:
             raise ValueError(f"{self.method} {self.path}: max_body_bytes of a public operation must be at most 64 KiB")
+        if self.idempotent and (self.access.public or self.method != "POST"):
+            raise ValueError(f"{self.method} {self.path}: only a POST with a credential can be idempotent")
 
 
 class ApiBlueprint(Blueprint):
     """A blueprint whose routes are declared as operations. `noun` names one of its resources in messages. `audience`
-    selects the OpenAPI document that describes it."""
+    selects the OpenAPI document that describes it.
+
+    The scope of an operation is `<resource>:read` for GET, and `<resource>:write` for other methods. `resource` is the
+    blueprint's name by default.
+    """
 
     def __init__(
-        self, name: str, import_name: str, noun: str, doc: str, audience: Audience = Audience.CUSTOMERS
+        self,
+        name: str,
+        import_name: str,
+        noun: str,
+        doc: str,
+        audience: Audience = Audience.CUSTOMERS,
+        *,
+        resource: str | None = None,
     ) -> None:
         super().__init__(name, import_name)
+        self.resource = resource or name
+        self.scopes: set[str] = set()
+        """The scopes that its operations require."""
         self.noun = noun
         self.doc = doc
         self.audience = audience
@@ -133,6 +157,8 @@ class ApiBlueprint(Blueprint):
         conditional: bool = False,
         others: tuple[ResponseSpec, ...] = (),
         links: tuple[OpenApiLink, ...] = (),
+        idempotent: bool = False,
+        returns_secret: bool = False,
         forward_auth: bool = False,
         max_body_bytes: int = MAX_BODY_BYTES,
     ) -> Callable[[Handler], Handler]:
@@ -142,6 +168,10 @@ class ApiBlueprint(Blueprint):
         Path parameters named `…_id` are passed as a UUID. A value that is not a UUID returns 404, since no row has it.
         """
 
+        scope = scopes.checked(self._scope(method)) if access.keys and access.scoped else None
+        if scope is not None:
+            self.scopes.add(scope)
+
         def register(handler: Handler) -> Handler:
             described = Operation(
                 method=method,
@@ -150,6 +180,7 @@ class ApiBlueprint(Blueprint):
                 access=access,
                 tag=self.name,
                 noun=self.noun,
+                scope=scope,
                 summary=summary,
                 description=(handler.__doc__ or "").strip(),
                 response=response,
@@ -159,6 +190,8 @@ class ApiBlueprint(Blueprint):
                 body=body,
                 query=query,
                 conditional=conditional,
+                idempotent=idempotent,
+                returns_secret=returns_secret,
                 forward_auth=forward_auth,
                 max_body_bytes=max_body_bytes,
             )
@@ -167,6 +200,9 @@ class ApiBlueprint(Blueprint):
             return handler
 
         return register
+
+    def _scope(self, method: str) -> str:
+        return f"{self.resource}:{scopes.READ if method == 'GET' else scopes.WRITE}"
 
     def page(self, path: str, *, access: Access, summary: str) -> Callable[[Handler], Handler]:
         """Register an HTML page: a GET that the OpenAPI document omits."""
@@ -201,7 +237,11 @@ def _view(handler: Callable[..., Response], operation: Operation) -> Callable[..
     def view(**path: str) -> Response:
         context = current_context()
         if not operation.access.by_address:
-            return handler(context, **_read(operation, path))
+            arguments = _read(operation, path)
+            if operation.idempotent:
+                caller, body = context.principal.label, arguments.get("body")
+                context.attempt = read_attempt(request, caller, operation.operation_id, path, body)
+            return handler(context, **arguments)
         # In memory and before the body is read: rejecting invalid requests must cost less than sending them.
         context.require(AddressBudgetKind.REFUSED)
         try:

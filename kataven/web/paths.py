@@ -17,6 +17,8 @@ REFERENCE = frozenset({"/docs", "/docs/errors", "/docs/style.css", "/v1/openapi.
 problems."""
 SECURITY_TXT = "/.well-known/security.txt"
 """Served by every host, because a reporter requests it from the host that is affected (RFC 9116, section 3)."""
+VERIFY = "/v1/verify"
+"""Served by every host, because most gateways pass the `Host` of their client, who could otherwise choose the app."""
 _SERVED_BY_API = PROBES | REFERENCE | {SECURITY_TXT}
 REQUESTED = "kataven.requested_path"
 """Key in the WSGI environment of the path that the client requested."""
@@ -31,6 +33,11 @@ def canonical(path: str) -> str:
     return path
 
 
+def _with_one_slash(path: str) -> str:
+    """The router ignores additional slashes at the start of a path, so decisions before it must ignore them as well."""
+    return "/" + path.lstrip("/") if path.startswith("//") else path
+
+
 class Aliases:
     """WSGI middleware that rewrites an alias to its canonical path before routing."""
 
@@ -38,15 +45,15 @@ class Aliases:
         self._app = app
 
     def __call__(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
-        requested = environ.get("PATH_INFO", "")
+        requested = _with_one_slash(environ.get("PATH_INFO", ""))
         environ[REQUESTED] = requested
         environ["PATH_INFO"] = canonical(requested)
         return self._app(environ, start_response)
 
 
 class HubPaths:
-    """WSGI middleware of the Hub: dispatches `/hub-api`, the API reference, the probes and `security.txt` to the API,
-    the rest to the pages."""
+    """WSGI middleware of the Hub: dispatches `/hub-api`, the API reference, the probes, `security.txt` and the requests
+    of gateways to the API, the rest to the pages."""
 
     def __init__(self, api: WsgiApp, pages: WsgiApp) -> None:
         self._api = api
@@ -54,12 +61,17 @@ class HubPaths:
 
     def __call__(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
         path = environ.get("PATH_INFO", "")
-        if path.startswith(f"{HUB_PREFIX}/") or path in _SERVED_BY_API:
+        if path.startswith(f"{HUB_PREFIX}/") or path in _SERVED_BY_API or _is_of_gateway(path):
             return self._api(environ, start_response)
         # `GET http://host HTTP/1.1` has no path, and the router would redirect to `/` at the host that the client sent.
         if not path:
             environ["PATH_INFO"] = "/"
         return self._pages(environ, start_response)
+
+
+def _is_of_gateway(path: str) -> bool:
+    path = canonical(_with_one_slash(path))
+    return path == VERIFY or path.startswith(f"{VERIFY}/")
 
 
 def requested_path() -> str:

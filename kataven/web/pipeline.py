@@ -7,17 +7,26 @@ On a cache hit no step opens a database connection. A malformed token requires n
 
 from __future__ import annotations
 
+from dataclasses import replace
+from time import time
+
 from flask import Flask, Request, Response, current_app, g, request
 
+from kataven.identity import conditions
 from kataven.identity.credential import ApiKeyCredential, parse_credential
-from kataven.identity.errors import AccountMismatch, Refused
+from kataven.identity.errors import AccountMismatch, BrowserUse, Refused, RotatedCredential
 from kataven.identity.principal import CredentialKind, Principal
 from kataven.ratelimit.limiter import LimitExceeded
 from kataven.ratelimit.policy import KeyLimits
 from kataven.web import forward_auth, observe
 from kataven.web.access import Access, Forbidden
+from kataven.web.misplaced_keys import misplaced_key
 from kataven.web.operation import Operation, operation_of
 from kataven.web.request_context import AuthContext, GatewayRequest, RequestContext
+
+EXPIRES_SOON_SECONDS = 14 * 24 * 3600.0
+EXPIRES_IN = "Kataven-Key-Expires-In"
+"""A header: the seconds until the API key expires."""
 
 
 def install(app: Flask) -> None:
@@ -44,11 +53,14 @@ def admit() -> None:
     if operation.forward_auth:
         context.gateway = GatewayRequest(nginx=forward_auth.is_nginx(request))  # for the error that follows, if any
         context.gateway = forward_auth.read_request(request)
-    admit_as(operation.access)
+        if context.gateway.scope is not None:
+            admit_as(replace(operation.access, scoped=True), context.gateway.scope)
+            return
+    admit_as(operation.access, operation.scope)
 
 
-def admit_as(access: Access) -> None:
-    """The same for a route whose access is known. Raises the same errors."""
+def admit_as(access: Access, scope: str | None = None) -> None:
+    """The same for a route whose access is known. `scope` is that which an API key needs. Raises the same errors."""
     context: RequestContext = g.kataven
     if access.public:
         # `operation` spends the address's budget after input validation, so that invalid input costs no lookup.
@@ -57,11 +69,13 @@ def admit_as(access: Access) -> None:
     account = context.services.directory.find(principal.account)
     if account is None:
         raise AccountMismatch
-    context.known = principal
-    access.check(principal)
+    access.check(principal, scope)
     context.admitted = AuthContext(principal, account)
     if principal.kind is CredentialKind.API_KEY:
         context.services.last_used.record_use(principal.account, principal.id)
+        if principal.completes_rotation is not None:
+            former_id = principal.completes_rotation
+            context.services.last_used.record_completion(principal.account, principal.id, former_id)
     else:
         context.services.people_seen.record(principal)
 
@@ -89,15 +103,21 @@ def _authenticate(context: RequestContext) -> Principal:
         credential = forward_auth.parse(context.gateway, headers)
     else:
         credential = parse_credential(
-            headers.get("Authorization"), headers.get("X-Account-ID"), in_x_api_key="X-API-Key" in headers
+            headers.get("Authorization"),
+            headers.get("X-Account-ID"),
+            misplaced=misplaced_key(headers, request.query_string),
         )
     context.named = credential.account
     outcome = "unavailable"
     try:
-        principal = context.services.verifier.verify(credential)
+        principal = context.known = context.services.verifier.verify(credential)
+        if principal.kind is CredentialKind.API_KEY:
+            _check_conditions(context, principal)
         outcome = "accepted"
     except Refused as refusal:
         outcome = refusal.code  # `lookups` counts the lookups separately
+        if isinstance(refusal, RotatedCredential) and refusal.secret_id is not None:
+            context.services.last_used.record_late_use(credential.account, refusal.secret_id, context.address)
         raise
     except LimitExceeded:
         outcome = "rate_limited"
@@ -111,10 +131,20 @@ def _authenticate(context: RequestContext) -> Principal:
 def finish(response: Response) -> Response:
     """Set the headers that every response has, and write the access log line."""
     context: RequestContext = g.kataven
+    if context.admitted is not None:
+        _announce_expiry(context.admitted.principal, response)
     if context.admitted is not None and context.admitted.admission is not None:
         for name, value in context.admitted.admission.headers():
             response.headers[name] = value
     return observe.finish(context, _request(), response)
+
+
+def _announce_expiry(principal: Principal, response: Response) -> None:
+    """State how long an API key is still valid, from two weeks before it expires."""
+    if principal.kind is CredentialKind.API_KEY and principal.expires_at is not None:
+        left = principal.expires_at - time()
+        if left < EXPIRES_SOON_SECONDS:
+            response.headers[EXPIRES_IN] = str(max(0, int(left)))
 
 
 def release(_error: BaseException | None) -> None:
@@ -128,6 +158,19 @@ def _request() -> Request:
     """The request behind Flask's proxy, for functions that read it often: each access through the proxy is as expensive
     as the access itself."""
     return request._get_current_object()  # type: ignore[attr-defined,no-any-return]  # the proxy's own, documented way
+
+
+def _check_conditions(context: RequestContext, principal: Principal) -> None:
+    """Raises AddressNotAllowed or BrowserUse."""
+    environ = _request().environ
+    is_browser = "HTTP_ORIGIN" in environ or "HTTP_SEC_FETCH_SITE" in environ
+    try:
+        conditions.check(
+            principal.addresses, context.address, from_browsers=principal.from_browsers, is_browser=is_browser
+        )
+    except BrowserUse:
+        context.services.last_used.record_browser_use(principal.account, principal.id)
+        raise
 
 
 def _declared_operation() -> Operation | None:

@@ -19,14 +19,23 @@ from sqlalchemy.exc import ProgrammingError
 from werkzeug.exceptions import ClientDisconnected, HTTPException, MethodNotAllowed
 from werkzeug.exceptions import NotFound as RouteNotFound
 
-from kataven.account.errors import ChangeLost, Conflict, ExpiryExceedsPolicy, NotFound
+from kataven.account.errors import (
+    ChangeLost,
+    Conflict,
+    ExpiryExceedsPolicy,
+    IdempotencyInProgress,
+    IdempotencyMismatch,
+    NotFound,
+    SecretExpired,
+    TooManyIdempotencyKeys,
+)
 from kataven.account.key_store import MIGRATION_SECONDS
 from kataven.identity import errors as identity
 from kataven.ratelimit.limiter import LimitExceeded
 from kataven.revocation.receipt import RevocationUnconfirmed
 from kataven.tenancy.error_classification import is_about_schema
 from kataven.tenancy.errors import SchemaMismatch, TenancyError, TenantUnavailable
-from kataven.web.access import Forbidden
+from kataven.web.access import Forbidden, InsufficientScope
 from kataven.web.nearby import Nearby
 from kataven.web.server.errors import BrokenBody, SlowBody
 from kataven.web.services import EXTENSION, Services, services
@@ -103,6 +112,12 @@ PROBLEM_TYPES: dict[str, ProblemType] = {
         ProblemType(403, "reserved_account", "Reserved account"),
         ProblemType(403, "account_mismatch", "Account mismatch"),
         ProblemType(403, "revoked_credential", "Credential revoked"),
+        ProblemType(403, "rotated_credential", "Secret rotated"),
+        ProblemType(403, "paused_credential", "Credential paused"),
+        ProblemType(403, "credential_not_yet_valid", "Credential not valid yet"),
+        ProblemType(403, "address_not_allowed", "Address not allowed"),
+        ProblemType(403, "browser_use", "API key sent by a browser"),
+        ProblemType(403, "insufficient_scope", "Scope missing"),
         ProblemType(403, "account_suspended", "Account suspended"),
         ProblemType(403, "access_blocked", "Access blocked"),
         ProblemType(403, "forbidden", "Access denied"),
@@ -126,6 +141,9 @@ PROBLEM_TYPES: dict[str, ProblemType] = {
         ProblemType(405, "method_not_allowed", "Method not allowed"),
         ProblemType(408, "request_timeout", "Request timeout"),
         ProblemType(409, "conflict", "Conflict"),
+        ProblemType(409, "idempotency_mismatch", "Idempotency key used for another request"),
+        ProblemType(409, "idempotency_in_progress", "Request in progress"),
+        ProblemType(409, "idempotency_secret_expired", "Secret no longer available"),
         ProblemType(412, "precondition_failed", "Precondition failed"),
         ProblemType(413, "payload_too_large", "Payload too large"),
         ProblemType(414, "uri_too_long", "URI too long"),
@@ -193,10 +211,15 @@ def install_own(app: Flask) -> None:
     app.register_error_handler(identity.Refused, _refused)
     app.register_error_handler(identity.VerifierUnavailable, _verifier_unavailable)
     app.register_error_handler(Forbidden, lambda error: problem("forbidden", str(error)))
+    app.register_error_handler(InsufficientScope, _insufficient_scope)
     app.register_error_handler(InvalidRequest, _invalid_request)
     app.register_error_handler(GatewayMisconfigured, _gateway_misconfigured)
     app.register_error_handler(PreconditionFailed, lambda error: problem("precondition_failed", str(error)))
     app.register_error_handler(Conflict, lambda error: problem("conflict", str(error)))
+    app.register_error_handler(IdempotencyMismatch, lambda error: problem("idempotency_mismatch", str(error)))
+    app.register_error_handler(SecretExpired, lambda error: problem("idempotency_secret_expired", str(error)))
+    app.register_error_handler(IdempotencyInProgress, _idempotency_in_progress)
+    app.register_error_handler(TooManyIdempotencyKeys, _too_many_idempotency_keys)
     app.register_error_handler(NotFound, lambda error: problem("not_found", str(error)))
     app.register_error_handler(ExpiryExceedsPolicy, _expiry_exceeds_policy)
     app.register_error_handler(LimitExceeded, _rate_limited)
@@ -302,6 +325,13 @@ def _refused(error: identity.Refused) -> Response:
     return problem(error.code, str(error), errors, headers)
 
 
+def _insufficient_scope(error: InsufficientScope) -> Response:
+    challenge = f'{_CHALLENGE}, error="insufficient_scope"'  # RFC 6750, section 3.1
+    if error.scope is not None:
+        challenge += f', scope="{error.scope}"'
+    return problem("insufficient_scope", str(error), headers={"WWW-Authenticate": challenge})
+
+
 def _verifier_unavailable(error: identity.VerifierUnavailable) -> Response:
     return unavailable(str(error), error.retry_after_seconds, error.code)
 
@@ -326,6 +356,14 @@ def _gateway_misconfigured(error: GatewayMisconfigured) -> Response:
 
 def _expiry_exceeds_policy(error: ExpiryExceedsPolicy) -> Response:
     return problem("expiry_exceeds_policy", str(error), [FieldError("expiry", str(error))])
+
+
+def _idempotency_in_progress(error: IdempotencyInProgress) -> Response:
+    return problem("idempotency_in_progress", str(error), headers={"Retry-After": str(DEFAULT_RETRY_AFTER_SECONDS)})
+
+
+def _too_many_idempotency_keys(error: TooManyIdempotencyKeys) -> Response:
+    return problem("rate_limited", str(error), headers={"Retry-After": "3600"})
 
 
 def _rate_limited(error: RateLimitExceeded) -> Response:

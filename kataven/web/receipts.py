@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Literal
 from uuid import UUID
 
@@ -9,6 +10,7 @@ from pydantic import Field
 
 from kataven.account import key_revocation
 from kataven.revocation.revocation import Intent
+from kataven.revocation.target import RevocationTarget
 from kataven.web.request_context import RequestContext
 from kataven.web.schema import View
 
@@ -31,18 +33,41 @@ class ReceiptView(View):
 
 
 def record_intent(
-    context: RequestContext, key_id: str, *, revoked: bool = True, generation: int | None = None
+    context: RequestContext,
+    key_id: str,
+    *,
+    revoked: bool = True,
+    generation: int | None = None,
+    secrets_below: int | None = None,
 ) -> Intent:
     """Record a revocation intent for a key.
 
     `revoked` is False if the change only restricts the key, so that it must not be journalled as revoked. `generation`
-    is set for a widget key: generations below it are revoked.
+    is set for a widget key: generations below it are revoked. `secrets_below` is set if only former secrets of the key
+    end: those of lower generations.
 
     Call it as the last step of the transaction. If this process dies before `revoke_credentials` returns, the workers
     evict the credentials on their own when the intent is due.
     """
     revocation, account = context.services.revocation, context.account.account
-    return key_revocation.write_intent(revocation, account, key_id, revoked=revoked, generation=generation)
+    return key_revocation.write_intent(
+        revocation, account, key_id, revoked=revoked, generation=generation, secrets_below=secrets_below
+    )
+
+
+def record_account_intent(context: RequestContext) -> Intent:
+    """Record a revocation intent for several keys of the account. It covers everything of the account."""
+    return context.services.revocation.write_intent(RevocationTarget(context.account.account))
+
+
+def revoke_together(
+    context: RequestContext, intent: Intent, revoked_key_ids: Sequence[UUID], event_ids: Sequence[UUID]
+) -> dict[str, Any]:
+    """Like `revoke_credentials`, for several keys: `intent` is from `record_account_intent`. Only the keys in
+    `revoked_key_ids` are journalled as revoked."""
+    revocation = context.services.revocation
+    receipt = key_revocation.complete_together(revocation, intent, revoked_key_ids, event_ids, context.writing)
+    return receipt.as_json()
 
 
 def revoke_credentials(context: RequestContext, intent: Intent, event_id: UUID | None = None) -> dict[str, Any]:

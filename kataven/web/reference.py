@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from flask import Flask, Response, current_app, render_template
+from flask import Flask, Response, current_app, render_template, request
 
 from kataven import __version__
 from kataven.web import openapi
@@ -13,7 +13,7 @@ from kataven.web.access import PUBLIC
 from kataven.web.explanations import EXPLANATIONS
 from kataven.web.nearby import Nearby
 from kataven.web.operation import ApiBlueprint, Audience, ResponseSpec
-from kataven.web.problems import NEARBY_EXTENSION, PROBLEM_TYPES
+from kataven.web.problems import MAX_PREFERENCES_LENGTH, NEARBY_EXTENSION, PROBLEM_TYPES
 from kataven.web.request_context import RequestContext
 from kataven.web.schema import View, write_json
 
@@ -25,6 +25,15 @@ blueprint.template_folder = "templates"
 EXTENSION = "kataven.openapi"
 OPERATORS_EXTENSION = "kataven.openapi.operators"
 OPERATORS_PATH = "/v1/openapi-operators.json"
+ENTRY_POINT = {
+    "name": "Kataven Hub API",
+    "version": __version__,
+    "reference": "/docs",
+    "error_codes": "/docs/errors",
+    "openapi": "/v1/openapi.json",
+    "health": "/healthz",
+}
+"""The response at `/`."""
 CACHEABLE = {"Cache-Control": "public, max-age=300"}
 """Equal for all callers, and constant within a release."""
 _STYLE = (Path(__file__).parent / "static" / "docs.css").read_bytes()
@@ -45,7 +54,7 @@ def install(app: Flask, blueprints: tuple[ApiBlueprint, ...], server_url: str) -
     operations = openapi.operations_of(app)
     for extension, about in ((EXTENSION, openapi.CUSTOMERS), (OPERATORS_EXTENSION, openapi.OPERATORS)):
         app.extensions[extension] = openapi.document(about, operations, blueprints, __version__, server_url)
-    app.extensions[NEARBY_EXTENSION] = Nearby(operation.path for operation in operations)
+    app.extensions[NEARBY_EXTENSION] = Nearby([*(operation.path for operation in operations), "/docs"])
 
 
 @blueprint.operation(
@@ -70,6 +79,18 @@ def read_open_api_document(context: RequestContext) -> Response:
 def read_operators_open_api_document(context: RequestContext) -> Response:
     """Describes the health checks, the search for accounts, and the documents."""
     return _json(OPERATORS_EXTENSION)
+
+
+@blueprint.page("/", access=PUBLIC, summary="Entry point")
+def show_entry_point(context: RequestContext) -> Response:
+    """Sends browsers to the reference. Other clients receive the paths as JSON."""
+    accept = request.headers.get("Accept", "")
+    if "text/html" in accept and len(accept) <= MAX_PREFERENCES_LENGTH:
+        response = Response(status=302, headers={"Location": "/docs"})
+    else:
+        response = write_json(ENTRY_POINT)
+    response.vary.add("Accept")
+    return response
 
 
 @blueprint.page("/docs", access=PUBLIC, summary="API reference")

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from flask import g
 
 from kataven.account.audit import Actor
+from kataven.account.idempotency import Attempt
 from kataven.identity.principal import Principal
 from kataven.ratelimit.budget import AddressBudgetKind
 from kataven.ratelimit.decision import QuotaStatus
@@ -42,6 +43,8 @@ class GatewayRequest:
     credential_header: str = "Authorization"
     nginx: bool = False
     """Whether the response must have a status that nginx understands."""
+    scope: str | None = None
+    """The scope that an API key needs."""
 
 
 @dataclass(slots=True)
@@ -58,6 +61,8 @@ class RequestContext:
     """The requested account, for the access log; also set when access is denied."""
     known: Principal | None = None
     """The verified caller, for the access log; also set when access is denied."""
+    attempt: Attempt | None = None
+    """The idempotency key of the request, if it has one and the operation supports it."""
     gateway: GatewayRequest | None = None
     """On `/v1/verify`: the gateway's parameters."""
     problem: str | None = None

@@ -126,7 +126,8 @@ def no_default(schema: dict[str, Any]) -> None:
     schema.pop("default", None)
 
 
-def _no_nul(text: str) -> str:
+def no_nul(text: str) -> str:
+    """Raises ValueError."""
     # PostgreSQL's `text` can't store U+0000.
     if "\x00" in text:
         raise ValueError("must not contain the character U+0000")
@@ -149,7 +150,7 @@ class Prose(GroupedMetadata):
 
     def __iter__(self) -> Iterator[object]:
         yield StringConstraints(max_length=self.max_length)
-        yield AfterValidator(_no_nul)
+        yield AfterValidator(no_nul)
         yield WithJsonSchema({"type": "string", "maxLength": self.max_length, "pattern": _NO_NUL})
 
 

@@ -12,6 +12,7 @@ from kataven.account.people import SeenPeopleTracker
 from kataven.authservice.client import AuthServiceChannel
 from kataven.identity.issuer import Issuer
 from kataven.identity.jwks import JwksClient
+from kataven.identity.scopes import KnownScopes
 from kataven.identity.verifier import Verifier
 from kataven.people.access import PeopleAccess
 from kataven.ratelimit.fallback_stats import FallbackCounters
@@ -52,7 +53,7 @@ class SecurityContact:
     """Where to report a vulnerability of this deployment."""
 
     contact: str
-    """A `mailto:`, `tel:` or `https:` URI."""
+    """A `mailto:` or `https:` URI."""
 
     policy: str | None
     """The URL of the disclosure policy."""
@@ -96,6 +97,9 @@ class Services:
     """Records and exports spans; None if traces are off."""
     security_contact: SecurityContact | None = None
     """None if no contact is configured."""
+
+    scopes: KnownScopes = field(default_factory=KnownScopes)
+    """The scopes that API keys can have."""
 
     closers: list[Callable[[], None]] = field(default_factory=list)
     """Close what an app opened for itself, such as the Hub's connections. Called at shutdown."""

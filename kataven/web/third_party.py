@@ -15,6 +15,7 @@ from typing import Any, get_args, get_origin
 from flask import Flask
 from werkzeug.routing import Rule
 
+from kataven.web.openapi import published_name
 from kataven.web.operation import ApiBlueprint, Operation, operation_of
 
 GROUP = "kataven.blueprints"
@@ -34,7 +35,7 @@ def register_blueprints(
 ) -> tuple[ApiBlueprint, ...]:
     """Register the API's own blueprints, the given ones, and those of the entry points `names`. Returns all of them.
 
-    Raises BlueprintRefused if two have the same name, path or schema, or if a route declares no access.
+    Raises BlueprintRefused if two have the same name, path, operation or schema, or if a route declares no access.
     """
     for blueprint in own:
         app.register_blueprint(blueprint)
@@ -43,8 +44,13 @@ def register_blueprints(
     for blueprint in others:
         _register(app, blueprint, rules)
     if others:
-        _check_schemas(app)
+        _check_document(app)
     return (*own, *others)
+
+
+def scopes_of(names: Iterable[str]) -> tuple[str, ...]:
+    """The scopes that the blueprints of these entry points require. Raises BlueprintRefused."""
+    return tuple(sorted(scope for name in names for scope in _load(name).scopes))
 
 
 def _load(name: str) -> ApiBlueprint:
@@ -78,6 +84,11 @@ def _check_rule(app: Flask, rule: Rule, rules: dict[tuple[str, str], str]) -> No
         raise BlueprintRefused(f"{rule.endpoint}: the path {rule.rule} must start with {PREFIX}")
     if _SUPPORTED.fullmatch(rule.rule) is None:
         raise BlueprintRefused(f"{rule.endpoint}: {rule.rule} has a converter; write parameters as <name> or <name_id>")
+    if not rule.provide_automatic_options:  # type: ignore[attr-defined]  # Flask sets it
+        raise BlueprintRefused(
+            f"{rule.endpoint}: {rule.rule} declares OPTIONS, which requires no credential; remove it: every path"
+            " has a response to OPTIONS"
+        )
     for method in _methods(rule):
         other = rules.setdefault(_shape(rule, method), rule.endpoint)
         if other != rule.endpoint:
@@ -93,16 +104,26 @@ def _shape(rule: Rule, method: str) -> tuple[str, str]:
     return method, _PARAMETER.sub("<>", rule.rule)
 
 
-def _check_schemas(app: Flask) -> None:
-    """The OpenAPI document names schemas by their class."""
+def _check_document(app: Flask) -> None:
+    """The OpenAPI document names schemas by their class, and operations by their handler."""
     classes: dict[str, type] = {}
-    for view in app.view_functions.values():
+    endpoints: dict[str, str] = {}
+    for endpoint, view in app.view_functions.items():
         operation = operation_of(view)
-        for model in () if operation is None else _models(operation):
-            other = classes.setdefault(model.__name__, model)
+        if operation is None:
+            continue
+        other_endpoint = endpoints.setdefault(operation.operation_id, endpoint)
+        if other_endpoint != endpoint:
+            raise BlueprintRefused(
+                f"{other_endpoint} and {endpoint} both are the operation {operation.operation_id!r}; rename one handler"
+            )
+        for model in _models(operation):
+            name = published_name(model.__name__)
+            other = classes.setdefault(name, model)
             if other is not model:
                 raise BlueprintRefused(
-                    f"{other.__module__} and {model.__module__} both have a model {model.__name__!r}; rename one"
+                    f"{other.__module__} and {model.__module__} both have a model that is published as {name!r}; "
+                    "rename one"
                 )
 
 

@@ -42,6 +42,9 @@ from kataven.widget.errors import (
 )
 from kataven.widget.visitor_tokens import VisitorKind, VisitorSession
 
+CREATE_USER_TOKENS = "widget-sessions:write"
+"""The scope of an API key that creates user tokens. If the key loses it, the visitor sessions of its users end."""
+
 KINDS: dict[str, frozenset[VisitorKind]] = {
     WidgetAuthMode.GUEST: frozenset({VisitorKind.GUEST}),
     WidgetAuthMode.USER: frozenset({VisitorKind.USER}),
@@ -150,7 +153,7 @@ class WidgetKeyGuard:
 
     def _require_usable(self, session: Session, account: AccountRecord, key_id: str) -> None:
         journalled = self._directory.is_journalled(account.account, account.revoked_keys, key_id)
-        if journalled or not api_keys.is_usable(session, UUID(key_id)):
+        if journalled or not api_keys.is_usable(session, UUID(key_id), CREATE_USER_TOKENS):
             raise CreatingKeyInvalid
 
     def _reading(self, account: AccountRecord) -> AbstractContextManager[Session]:

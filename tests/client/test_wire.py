@@ -13,10 +13,16 @@ from uuid import UUID
 import pytest
 
 from kataven.client import (
+    AddressNotAllowedError,
     ApiError,
+    BrowserUseError,
+    ConflictError,
     ConnectionFailed,
+    InsufficientScopeError,
     KatavenError,
     NotFoundError,
+    PausedKeyError,
+    PermissionDeniedError,
     RateLimitError,
     RequestTimedOut,
     Retry,
@@ -52,6 +58,15 @@ KEY_LISTED = {
     "disabled_at": None,
     "last_used_at": None,
     "limits": None,
+    "scopes": ["agents:read"],
+    "allowed_addresses": [],
+    "denied_addresses": [],
+    "from_browsers": False,
+    "browser_use_at": None,
+    "not_before": None,
+    "paused_at": None,
+    "secret_created_at": "2026-01-02T03:04:05Z",
+    "former_secrets": [],
 }
 
 
@@ -149,6 +164,25 @@ def test_writes_are_retried_only_with_unsafe(script: Script, kind: str, key: str
     assert [request.method for request in script.requests] == ["PATCH", "DELETE", "PATCH", "PATCH"]
 
 
+def test_creations_are_retried_with_one_idempotency_key(
+    script: Script, kind: str, key: str, waits: list[float]
+) -> None:
+    in_progress = ScriptedResponse(409, {"code": "idempotency_in_progress"}, {"Retry-After": "1"})
+    mismatch = ScriptedResponse(409, {"code": "idempotency_mismatch"})
+    script.respond_with(ScriptedResponse(hang_up=True), in_progress, mismatch, busy(Retry_After="1"), mismatch)
+    with client_of(kind, key, base_url=script.url, retry=True) as kataven:
+        for create in (lambda: kataven.agents.create("A"), lambda: kataven.widget_keys.create("B")):
+            with pytest.raises(ConflictError):
+                create()
+    assert len(waits) == 3
+    sent = [request.headers["Idempotency-Key"] for request in script.requests]
+    assert sent[0] == sent[1] == sent[2] != sent[3] == sent[4]
+    script.respond_with(OK)
+    with client_of(kind, key, base_url=script.url) as kataven:
+        kataven.widget_settings.get()
+    assert "Idempotency-Key" not in script.requests[-1].headers
+
+
 @pytest.mark.parametrize("status", [400, 401, 403, 404, 409, 412, 500])
 def test_permanent_errors_are_raised_immediately(
     script: Script, kind: str, key: str, waits: list[float], status: int
@@ -193,6 +227,46 @@ def test_unknown_code_raises_the_error_of_its_status(
         kataven.widget_settings.get()
     assert type(raised.value) is error
     assert (raised.value.code, raised.value.detail) == ("not_thought_of_yet", "New.")
+
+
+def test_missing_scope_is_read_from_the_challenge(script: Script, kind: str, key: str) -> None:
+    challenge = 'Bearer realm="kataven", error="insufficient_scope", scope="agents:write"'
+    for headers, expected in (({"WWW-Authenticate": challenge}, "agents:write"), ({}, None)):
+        script.respond_with(ScriptedResponse(403, {"code": "insufficient_scope", "detail": "No."}, headers))
+        with client_of(kind, key, base_url=script.url) as kataven, pytest.raises(InsufficientScopeError) as raised:
+            kataven.widget_settings.get()
+        assert raised.value.scope == expected
+
+
+@pytest.mark.parametrize(
+    ("code", "error"),
+    [
+        ("paused_credential", PausedKeyError),
+        ("address_not_allowed", AddressNotAllowedError),
+        ("browser_use", BrowserUseError),
+        ("revoked_credential", PermissionDeniedError),
+    ],
+)
+def test_rejection_of_a_key_raises_its_own_error(
+    script: Script, kind: str, key: str, code: str, error: type[ApiError]
+) -> None:
+    script.respond_with(ScriptedResponse(403, {"code": code, "detail": "No."}))
+    with client_of(kind, key, base_url=script.url) as kataven, pytest.raises(PermissionDeniedError) as raised:
+        kataven.widget_settings.get()
+    assert type(raised.value) is error
+
+
+def test_expiry_of_the_key_is_logged_once(
+    script: Script, kind: str, key: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    headers = {"Kataven-Key-Expires-In": str(3 * 86_400 + 5)}
+    script.respond_with(*(ScriptedResponse(body=WIDGET_SETTINGS, headers=headers) for _ in range(2)))
+    with client_of(kind, key, base_url=script.url) as kataven:
+        kataven.widget_settings.get()
+        kataven.widget_settings.get()
+    warnings = [record.getMessage() for record in caplog.records if record.name == "kataven.client"]
+    assert warnings == ["kataven: the API key expires in 3 days; create a new one and replace it"]
+    assert key not in caplog.text
 
 
 def test_error_page_of_a_proxy_raises_server_error(script: Script, kind: str, key: str) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.gunicorn import CHECKOUT
+from tests.support.installed import require_program
 from tests.support.program import unconfigured
 
 SHELLS = ("bash", "zsh", "fish")
@@ -24,16 +24,6 @@ def path_with_program(tmp_path_factory: pytest.TempPathFactory) -> str:
     program.write_text(f'#!/bin/sh\ncd {CHECKOUT} && exec {sys.executable} -m kataven "$@"\n')
     program.chmod(0o755)
     return f"{folder}{os.pathsep}{os.environ['PATH']}"
-
-
-def require(shell: str) -> str:
-    """The path of a shell. In CI, all shells are installed."""
-    found = shutil.which(shell)
-    if found is None:
-        if os.environ.get("NODE_TESTS") == "yes":
-            pytest.fail(f"{shell} is not installed; .ci/run installs it")
-        pytest.skip(f"{shell} is not installed")
-    return found
 
 
 def run(path: str, *command: str) -> str:
@@ -50,7 +40,7 @@ def test_script_is_printed_without_settings_and_has_the_shells_syntax(shell: str
     assert "_KATAVEN_COMPLETE" in printed.stdout
     script = tmp_path / "script"
     script.write_text(printed.stdout)
-    run(os.environ["PATH"], require(shell), "-n", str(script))
+    run(os.environ["PATH"], require_program(shell, "NODE_TESTS"), "-n", str(script))
 
 
 @pytest.mark.parametrize(
@@ -70,15 +60,15 @@ def test_bash_completes_commands_options_and_values(path_with_program: str, line
         _kataven_completion kataven
         printf '%s\\n' "${{COMPREPLY[@]}}"
     """
-    found = run(path_with_program, require("bash"), "--norc", "-c", script).split()
+    found = run(path_with_program, require_program("bash", "NODE_TESTS"), "--norc", "-c", script).split()
     assert completed <= set(found)
     assert all(word.startswith(words[-1]) for word in found)
 
 
 def test_fish_completes_commands(path_with_program: str, tmp_path: Path) -> None:
-    script = 'kataven completion fish | source; complete -C "kataven keys re"'
+    script = 'kataven completion fish | source; complete -C "kataven keys rev"'
     environ = f"HOME={tmp_path}"
-    found = run(path_with_program, "env", environ, require("fish"), "--no-config", "-c", script)
+    found = run(path_with_program, "env", environ, require_program("fish", "NODE_TESTS"), "--no-config", "-c", script)
     assert found.startswith("revoke\tRevoke an API key.")
 
 
@@ -92,7 +82,7 @@ def test_zsh_completes_commands(path_with_program: str) -> None:
         words=(kataven keys re); CURRENT=3
         _kataven_completion
     """
-    found = run(path_with_program, require("zsh"), "-f", "-c", script)
+    found = run(path_with_program, require_program("zsh", "NODE_TESTS"), "-f", "-c", script)
     assert "revoke:Revoke an API key." in found
 
 

@@ -27,6 +27,7 @@ from kataven.tenancy.server import Maintenance
 from tests.support.app_harness import AppHarness, Caller, new_account
 from tests.support.servers import ask
 from tests.support.waiting import wait_until
+from tests.support.walk import put_at
 
 
 def flask(harness: AppHarness, *words: str, given: str | None = None) -> Result:
@@ -175,6 +176,50 @@ def test_shortened_key_remains_short_after_a_load(harness: AppHarness) -> None:
     run_json(harness, "load", "shortened", "--from", dump, "--yes-replace", "shortened")
     run_json(harness, "resume", "shortened")
     assert caller.get("/v1/api-keys").get_json()[0]["expires_at"] == short
+
+
+def test_rules_of_keys_remain_after_a_load(harness: AppHarness, postgres: EmbeddedPostgres) -> None:
+    reader = new_account_with_key(harness, "ruled")
+    key_id = reader.get("/v1/me").get_json()["credential"]["id"]
+    paused = harness.bearer(harness.new_key("ruled"))
+    paused_id = paused.get("/v1/me").get_json()["credential"]["id"]
+    dump = run_json(harness, "dump", "ruled")["dump"]
+    owner = harness.user(_owner("ruled"))
+    rules = {"scopes": ["api-keys:read"], "denied_addresses": ["192.0.2.0/24"]}
+    assert owner.patch(f"/v1/api-keys/{key_id}", rules).status_code == 200
+    assert owner.patch(f"/v1/api-keys/{paused_id}", {"paused": True}).status_code == 200
+
+    def load() -> dict[str, Any]:
+        run_json(harness, "suspend", "ruled")
+        done: dict[str, Any] = run_json(harness, "load", "ruled", "--from", dump, "--yes-replace", "ruled")
+        run_json(harness, "resume", "ruled")
+        return done
+
+    assert load()["keys_ended"] == 0
+    assert code(paused) == "paused_credential"
+    assert reader.get("/v1/agents").get_json()["code"] == "insufficient_scope"
+    assert reader.get("/v1/me", environ_overrides={"REMOTE_ADDR": "192.0.2.7"}).status_code == 403
+    assert reader.get("/v1/api-keys").status_code == 200
+
+
+def test_restricted_key_remains_restricted_after_a_load_of_an_older_schema(
+    harness: AppHarness, postgres: EmbeddedPostgres
+) -> None:
+    new_account(harness.services, "unruled")
+    put_at(harness, postgres, "unruled", "account_0002")
+    full, restricted = (harness.bearer(harness.new_key("unruled")) for _ in range(2))
+    key_id = restricted.get("/v1/me").get_json()["credential"]["id"]
+    dump = run_json(harness, "dump", "unruled")["dump"]
+    upgraded = harness.app.test_cli_runner().invoke(args=["migrations", "upgrade", "--account", "unruled"])
+    assert upgraded.exit_code == 0, upgraded.output
+    owner = harness.user(_owner("unruled"))
+    assert owner.patch(f"/v1/api-keys/{key_id}", {"scopes": ["agents:read"]}).status_code == 200
+    run_json(harness, "suspend", "unruled")
+    done = run_json(harness, "load", "unruled", "--from", dump, "--yes-replace", "unruled")
+    run_json(harness, "resume", "unruled")
+    assert done["keys_ended"] == 0
+    assert restricted.get("/v1/widget-keys").get_json()["code"] == "insufficient_scope"
+    assert full.get("/v1/widget-keys").status_code == 200
 
 
 def _owner(account: str) -> Persona:

@@ -23,6 +23,7 @@ from kataven.authservice.server import AuthServer, AuthService
 from kataven.commands import keys as commands
 from kataven.commands.program_services import ProgramServices
 from kataven.identity.errors import VerifierUnavailable
+from kataven.identity.scopes import READ_ONLY
 from kataven.identity.token import TokenKind
 from kataven.operations import account_status, keys
 from kataven.operations.operator import Operator
@@ -244,6 +245,63 @@ def test_list_filters_by_name_id_end_and_status(harness: AppHarness) -> None:
     assert "No keys match" in kataven(harness, *lists, "--search", "nothing").stdout
     shown = kataven_json(harness, "keys", "show", ids["alpha"]["id"], "--account", "keys-listed")
     assert (shown["status"], shown["revoked_by"], shown["pepper"]) == ("revoked", "operator:cli", "dev1")
+
+
+def test_key_is_created_with_scopes_and_conditions(harness: AppHarness, account: str) -> None:
+    options = ["--scope", "agents:write", "--scope", "agents:read", "--allow-address", "192.0.2.7", "--from-browsers"]
+    created = kataven_json(harness, "keys", "create", "--account", account, "--name", "Scoped", *options)
+    assert (created["scopes"], created["allowed_addresses"]) == (["agents:write"], ["192.0.2.7/32"])
+    caller = harness.bearer(created["key"])
+    assert caller.get("/v1/me").get_json()["code"] == "address_not_allowed"
+    environ = {"REMOTE_ADDR": "192.0.2.7"}
+    assert (
+        caller.get("/v1/agents", headers={"Origin": "https://acme.com"}, environ_overrides=environ).status_code == 200
+    )
+    assert caller.get("/v1/widget-keys", environ_overrides=environ).get_json()["code"] == "insufficient_scope"
+    assert events(harness, keys.CREATED)[0]["rules"]["scopes"] == ["agents:write"]
+    shown = kataven(harness, "keys", "list", "--account", account, "--search", "Scoped").stdout
+    assert "agents:write" in shown
+
+
+def test_read_only_key_has_every_reading_scope(harness: AppHarness, account: str) -> None:
+    created = kataven_json(harness, "keys", "create", "--account", account, "--name", "Reader", "--read-only")
+    assert created["scopes"] == list(READ_ONLY)
+    caller = harness.bearer(created["key"])
+    assert caller.get("/v1/agents").status_code == 200
+    assert caller.post("/v1/agents", {"name": "x"}).get_json()["code"] == "insufficient_scope"
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--scope", "agents:reed"], "'agents:reed' is not a scope. The scopes are agents:read"),
+        (["--scope", "agents:read", "--read-only"], "either --scope or --read-only"),
+        (["--allow-address", "acme.com"], "must be an IP address"),
+        (["--deny-address", "192.0.2.7/24"], "did you mean 192.0.2.0/24?"),
+    ],
+)
+def test_wrong_rules_create_no_key(harness: AppHarness, account: str, options: list[str], message: str) -> None:
+    done = kataven(harness, "keys", "create", "--account", account, "--name", "Wrong", *options)
+    assert done.exit_code == 2
+    assert message in " ".join(done.stderr.replace("│", " ").split())
+    assert kataven_json(harness, "keys", "list", "--account", account, "--search", "Wrong") == []
+
+
+def test_key_is_paused_and_resumed_with_receipts(harness: AppHarness, account: str) -> None:
+    created = kataven_json(harness, "keys", "create", "--account", account, "--name", "Pausable")
+    caller, about = harness.bearer(created["key"]), (created["id"], "--account", account)
+    assert caller.get("/v1/me").status_code == 200
+    paused = kataven_json(harness, "keys", "pause", *about)
+    assert (paused["paused"], paused["acknowledged"]) == (created["id"], 1)
+    assert caller.get("/v1/me").get_json()["code"] == "paused_credential"
+    listed = kataven_json(harness, "keys", "list", "--account", account, "--status", "paused")
+    assert [key["id"] for key in listed] == [created["id"]]
+    assert kataven_json(harness, "keys", "resume", *about)["acknowledged"] == 1
+    assert caller.get("/v1/me").status_code == 200
+    assert [events(harness, action)[0]["key_id"] for action in (keys.PAUSED, keys.RESUMED)] == [created["id"]] * 2
+    kataven_json(harness, "keys", "revoke", *about)
+    refused = kataven(harness, "keys", "resume", *about)
+    assert (refused.exit_code, "revoked" in refused.stderr) == (1, True)
 
 
 def test_expired_key_is_listed_as_expired(harness: AppHarness, account: str) -> None:

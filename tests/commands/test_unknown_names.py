@@ -34,6 +34,8 @@ UNKNOWN = {
     "dev token account": ["--account", "typo"],
     "keys create account": ["--account", "typo", "--name", "x"],
     "keys list account": ["--account", "typo"],
+    "keys pause account": ["00000000-0000-0000-0000-000000000000", "--account", "typo"],
+    "keys resume account": ["00000000-0000-0000-0000-000000000000", "--account", "typo"],
     "keys revoke account": ["00000000-0000-0000-0000-000000000000", "--account", "typo"],
     "keys show account": ["00000000-0000-0000-0000-000000000000", "--account", "typo"],
     "limits set account": ["--account", "typo", "--per-minute", "5"],

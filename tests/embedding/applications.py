@@ -36,6 +36,11 @@ def flask_app(settings: Settings, *, strict: bool = True) -> Flask:
     def add_thing() -> dict[str, Any]:
         return {}
 
+    @app.get("/v1/scoped")
+    @requires(READ, scope="notes:read")
+    def read_scoped() -> dict[str, Any]:
+        return {}
+
     @app.post("/v1/api-keys")
     @requires(MANAGE)
     def manage_things() -> dict[str, Any]:
@@ -71,6 +76,11 @@ def fastapi_app(settings: Settings, *, strict: bool = True, **options: Any) -> F
     @app.post("/v1/agents")
     @requires(WRITE)
     async def add_thing() -> dict[str, Any]:
+        return {}
+
+    @app.get("/v1/scoped")
+    @requires(READ, scope="notes:read")
+    def read_scoped() -> dict[str, Any]:
         return {}
 
     @app.post("/v1/api-keys")

@@ -73,6 +73,25 @@ def test_endpoint_receives_the_principal_and_the_account(asgi_shop: AsgiClient, 
     assert asgi_shop.get("/open").get_json() == {"principal": None}
 
 
+def test_key_with_scopes_reaches_only_endpoints_that_require_one_of_them(
+    asgi_shop: AsgiClient, harness: AppHarness
+) -> None:
+    for scopes, expected in ((["notes:write"], (200, 403)), (["agents:read"], (403, 403)), (None, (200, 200))):
+        headers = {"Authorization": f"Bearer {harness.new_key('acme', scopes=scopes)}"}
+        statuses = tuple(asgi_shop.call("GET", path, headers).status_code for path in ("/v1/scoped", "/v1/agents"))
+        assert statuses == expected
+
+
+def test_conditions_of_a_key_apply(asgi_shop: AsgiClient, harness: AppHarness) -> None:
+    key, restricted = harness.new_key("acme"), harness.new_key("acme", allowed_addresses=["203.0.113.0/24"])
+    for headers, code in (
+        ({"Authorization": f"Bearer {key}", "Origin": "https://acme.com"}, "browser_use"),
+        ({"Authorization": f"Bearer {restricted}"}, "address_not_allowed"),
+    ):
+        refused = asgi_shop.call("GET", "/v1/agents", headers)
+        assert (refused.status_code, refused.get_json()["code"]) == (403, code)
+
+
 def test_responses_of_the_router_itself_require_no_credential(asgi_shop: AsgiClient) -> None:
     assert asgi_shop.get("/missing").status_code == 404
     assert asgi_shop.get("/v1/agents/").status_code == 307

@@ -122,6 +122,12 @@ def test_methods_of_a_class_based_view_declare_their_own_access(configured: Sett
     stopped(app)
 
 
+def test_key_with_scopes_reaches_only_views_that_require_one_of_them(shop: Flask, harness: AppHarness) -> None:
+    for scopes, expected in ((["notes:write"], (200, 403)), (["agents:read"], (403, 403)), (None, (200, 200))):
+        caller = bearer(shop, harness.new_key("acme", scopes=scopes))
+        assert (caller.get("/v1/scoped").status_code, caller.get("/v1/agents").status_code) == expected
+
+
 def test_options_is_public_only_if_flask_responds_to_it(configured: Settings) -> None:
     app = Flask("options", static_folder=None)
     Kataven(app, settings=configured)
@@ -246,6 +252,8 @@ def test_extension_is_installed_once_and_found_again(shop: Flask, configured: Se
         ({"roles": "owner"}, r"roles must be a tuple, such as roles=\('owner',\)"),
         ({"roles": ("owner", "amdin")}, "unknown role 'amdin'; the roles are owner, admin, member"),
         ({"access": READ, "keys": True}, "not both"),
+        ({"access": READ, "scope": "notes"}, "must be <noun>:read or <noun>:write"),
+        ({"roles": ("owner",), "scope": "notes:read"}, "does not accept"),
     ],
 )
 def test_declaration_names_its_mistake(arguments: dict[str, Any], message: str) -> None:

@@ -6,11 +6,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from flask import Blueprint, Flask
+from flask import Blueprint, Flask, Response
 
 import app as factory
 from kataven import settings
-from kataven.web.operation import ApiBlueprint, operation_of
+from kataven.dev.personas import ALICE
+from kataven.web.access import KEYS_ONLY
+from kataven.web.operation import ApiBlueprint, ResponseSpec, operation_of
+from kataven.web.request_context import RequestContext
 from kataven.web.schema import View
 from kataven.web.services import EXTENSION, Services
 from kataven.web.third_party import BlueprintRefused
@@ -51,10 +54,48 @@ def test_operation_of_another_package_is_in_the_document_and_in_the_metrics(
     caller(extended, harness.new_key("acme")).get("/v1/greetings")
     document = Caller(extended, {}).get("/v1/openapi.json").get_json()
     assert set(document["paths"]["/v1/greetings"]) == {"get", "post"}
-    assert {"GreetingInput", "GreetingView"} <= set(document["components"]["schemas"])
+    assert {"GreetingInput", "Greeting"} <= set(document["components"]["schemas"])
     assert {"name": "greetings", "description": "Greetings."} in document["tags"]
     services: Services = extended.extensions[EXTENSION]
     assert b'route="/v1/greetings"' in services.metrics.exposition()
+
+
+def test_scopes_of_another_package_are_granted_and_required(harness: AppHarness, extended: Flask) -> None:
+    alice = Caller(extended, harness.user(ALICE).headers)
+    body = {"name": "CI", "expiry": "30d"}
+    created = alice.post("/v1/api-keys", {**body, "scopes": ["greetings:read"]})
+    assert (created.status_code, created.get_json()["scopes"]) == (201, ["greetings:read"])
+    key = caller(extended, created.get_json()["key"])
+    assert key.get("/v1/greetings").status_code == 200
+    problem = key.post("/v1/greetings", {"text": "hi"}).get_json()
+    assert (problem["code"], "`greetings:write`" in problem["detail"]) == ("insufficient_scope", True)
+    assert key.get("/v1/agents").get_json()["code"] == "insufficient_scope"
+    schemas = Caller(extended, {}).get("/v1/openapi.json").get_json()["components"]["schemas"]
+    assert {"greetings:read", "greetings:write", "agents:read"} <= set(schemas["Scope"]["enum"])
+    unknown = harness.user(ALICE).post("/v1/api-keys", {**body, "scopes": ["greetings:read"]})
+    assert unknown.status_code == 400, "the API without the package has no such scope"
+
+
+def _with_options() -> ApiBlueprint:
+    blueprint = ApiBlueprint("hidden", __name__, "secret", "Secrets.")
+    response = ResponseSpec(200, "The secret.", greetings.GreetingView)
+
+    @blueprint.operation("OPTIONS", "/v1/hidden", access=KEYS_ONLY, summary="Show", response=response)
+    def show_hidden(context: RequestContext) -> Response:
+        raise AssertionError("reached without a credential")
+
+    return blueprint
+
+
+def _named_like_an_operation_of_the_api() -> ApiBlueprint:
+    blueprint = ApiBlueprint("others", __name__, "agent", "Other agents.")
+    response = ResponseSpec(200, "The agents.", greetings.GreetingView)
+
+    @blueprint.operation("GET", "/v1/other-agents", access=KEYS_ONLY, summary="List", response=response)
+    def list_agents(context: RequestContext) -> Response:
+        raise AssertionError("not called")
+
+    return blueprint
 
 
 def _undeclared() -> ApiBlueprint:
@@ -67,6 +108,10 @@ class AgentView(View):
     """Another model with the name of one of the API."""
 
 
+class Agent(View):
+    """A model whose name in the document is that of one of the API."""
+
+
 @pytest.mark.parametrize(
     ("blueprints", "message"),
     [
@@ -76,7 +121,10 @@ class AgentView(View):
         ([greetings.create(path="/greetings")], "must start with /v1/"),
         ([greetings.create(path="/v1/files/<path:name>")], "has a converter"),
         ([_undeclared()], "/v1/hidden declares no access"),
-        ([greetings.create(model=AgentView)], "both have a model 'AgentView'"),
+        ([_with_options()], "/v1/hidden declares OPTIONS"),
+        ([greetings.create(model=AgentView)], "both have a model that is published as 'Agent'"),
+        ([greetings.create(model=Agent)], "both have a model that is published as 'Agent'"),
+        ([_named_like_an_operation_of_the_api()], "both are the operation 'listAgents'"),
         ([Blueprint("plain", __name__)], "is not an ApiBlueprint"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",

@@ -107,7 +107,7 @@ def test_revoking_shows_the_receipt_and_rejects_the_key(
     path = f"{PAGE}/{created.key.id}"
     page = olivia.get(path).text
     assert "Revoke “Leaked”" in page
-    [action] = [action for action in forms_of(page) if action.startswith(PAGE)]
+    [action] = [action for action in forms_of(page) if action.startswith(PAGE) and action.endswith("/revoke")]
     assert olivia.post(action, {}).status_code == 303
     assert caller.get("/v1/me").get_json()["code"] == "revoked_credential"
     shown = olivia.get(path).text

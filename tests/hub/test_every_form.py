@@ -63,6 +63,13 @@ def new_key(browser: HubBrowser, _: AppHarness) -> Things:
     return {"key_id": found[1]}
 
 
+def paused_key(browser: HubBrowser, harness: AppHarness) -> Things:
+    things = new_key(browser, harness)
+    browser.get(f"/settings/api-keys/{things['key_id']}")
+    browser.post(f"/settings/api-keys/{things['key_id']}/pause")
+    return things
+
+
 def new_widget_key(browser: HubBrowser, _: AppHarness) -> Things:
     browser.get("/settings/widget-keys")
     made = browser.post("/settings/widget-keys", {"name": f"Key {next(NAMES)}", "domain_allowlist": "acme.com"})
@@ -96,6 +103,14 @@ def account_with_key(browser: HubBrowser, harness: AppHarness) -> Things:
     return {**things, "key_id": key.get("/v1/me").get_json()["credential"]["id"]}
 
 
+def account_with_paused_key(browser: HubBrowser, harness: AppHarness) -> Things:
+    things = account_with_key(browser, harness)
+    page = "/console/accounts/{account}/keys/{key_id}".format(**things)
+    browser.get(page)
+    browser.post(f"{page}/pause")
+    return things
+
+
 def new_name(_: HubBrowser, __: AppHarness) -> Things:
     return {"name": f"form-{next(NAMES)}"}
 
@@ -115,6 +130,16 @@ EXAMPLES: dict[str, Example] = {
     ),
     "/agents/<agent_id>/delete": Example("/agents/{agent_id}", then="gone", prepare=new_agent),
     "/settings/api-keys": Example("/settings/api-keys", {"name": "One"}, {"name": "Two"}, "done"),
+    "/settings/api-keys/<key_id>": Example(
+        "/settings/api-keys/{key_id}",
+        {"allowed_addresses": "192.0.2.0/24"},
+        {"per_minute": "7"},
+        "shown",
+        ALICE,
+        new_key,
+    ),
+    "/settings/api-keys/<key_id>/pause": Example("/settings/api-keys/{key_id}", then="done", prepare=new_key),
+    "/settings/api-keys/<key_id>/resume": Example("/settings/api-keys/{key_id}", then="done", prepare=paused_key),
     "/settings/api-keys/<key_id>/revoke": Example("/settings/api-keys", then="done", prepare=new_key),
     "/settings/widget-keys": Example("/settings/widget-keys", {"name": "One"}, {"name": "Two"}, "done"),
     "/settings/widget-keys/<key_id>": Example(
@@ -141,6 +166,12 @@ EXAMPLES: dict[str, Example] = {
     "/console/accounts/<account>/restore": of_account({}, {}, "said", "archive"),
     "/console/accounts/<account>/keys": Example(
         "/console/accounts/{account}/keys", {"name": "One"}, {"name": "Two"}, "done", OLIVIA, account()
+    ),
+    "/console/accounts/<account>/keys/<key_id>/pause": Example(
+        "/console/accounts/{account}/keys/{key_id}", then="done", person=OLIVIA, prepare=account_with_key
+    ),
+    "/console/accounts/<account>/keys/<key_id>/resume": Example(
+        "/console/accounts/{account}/keys/{key_id}", then="done", person=OLIVIA, prepare=account_with_paused_key
     ),
     "/console/accounts/<account>/keys/<key_id>/revoke": Example(
         "/console/accounts/{account}/keys/{key_id}", then="done", person=OLIVIA, prepare=account_with_key

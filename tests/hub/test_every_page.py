@@ -57,6 +57,7 @@ EXAMPLES = {
     "/console/migrations/run": "/console/migrations/run",
     "/console/trail": "/console/trail",
     "/settings/api-keys": "/settings/api-keys",
+    "/settings/api-keys/<key_id>": "/settings/api-keys/{key}",
     "/settings/widget-keys": "/settings/widget-keys",
     "/settings/widget-keys/<key_id>": "/settings/widget-keys/{widget_key}",
     "/sign-in": "/sign-in",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections.abc import Iterator
-from urllib.parse import urljoin
+from urllib.parse import urljoin, urlsplit
 
 import pytest
 from flask import Flask
@@ -141,3 +141,20 @@ def test_problem_type_links_to_the_responding_host(harness: AppHarness, hub: Hub
         assert f'id="{fragment}"' in page.text
         for linked in re.findall(r'(?:href|src)="(/[^"#]*)"', page.text):
             assert ask(linked).status_code == 200, linked
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["/v1/verify", "/%2Fv1/verify", "/v1/verify/envoy/orders", "/v1/verify/envoy;cost=2/orders", "/api/v1/verify"],
+)
+@pytest.mark.parametrize("method", ["GET", "OPTIONS"])
+def test_gateways_are_not_routed_by_the_host_that_their_client_names(
+    both: Flask, acme_key: Caller, path: str, method: str
+) -> None:
+    """Most gateways pass the `Host` of their client."""
+    client = both.test_client()
+    for host in ("api.example", urlsplit(HUB_URL).netloc):
+        headers = {"Host": host}
+        assert client.open(path, method=method, headers=headers).headers["X-Kataven-Code"] == "missing_credential"
+        accepted = client.open(path, method=method, headers={**headers, **acme_key.headers})
+        assert (accepted.status_code, accepted.headers["X-Kataven-Account"]) == (200, "acme")

@@ -144,7 +144,7 @@ def private_server(tmp_path: Path) -> Iterator[str]:
 def test_private_certificate_authority_is_explained(private_server: str) -> None:
     (one,) = check(private_server, HttpFetcher(), has_secret=False)
     assert one.state is CheckState.FAILS
-    assert "update-ca-certificates" in one.words
+    assert "KATAVEN_OIDC_CA" in one.words
 
 
 def test_command_prints_all_checks_and_exits_with_1_on_failure(harness: AppHarness) -> None:

@@ -3,8 +3,10 @@
 import itertools
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from kataven.identity import errors
+from kataven.identity import errors, mistakes
 from kataven.identity import token as tokens
 from kataven.identity.credential import ApiKeyCredential, JwtCredential, parse_credential
 from kataven.identity.token import TokenKind
@@ -123,7 +125,32 @@ def test_the_repr_contains_no_token() -> None:
         ("Bearer nonsense", "neither an API key"),
         (ACME_KEY, "no scheme"),
         (f"Bearer\t{ACME_KEY}", "one space"),
-        (f"Basic {ACME_KEY}", "must use the scheme `Bearer`"),
+        (f"Basic {ACME_KEY}", "uses the scheme `Basic` instead of `Bearer`. The API has no user names"),
+        (f"Token {ACME_KEY}", "uses the scheme `Token` instead of `Bearer`. Send an API key"),
+        (f"ApiKey {ACME_KEY}", "uses the scheme `Apikey` instead of `Bearer`"),
+        (f"Hawk {ACME_KEY}", "must use the scheme `Bearer`"),
+        ("Bearer <key>", "a placeholder"),
+        ("Bearer <your API key>", "a placeholder"),
+        ("Bearer sk_live_YOUR_KEY", "a placeholder"),
+        ("Bearer sk_live_your_key", "a placeholder"),
+        ("Bearer sk_live_...", "a placeholder"),
+        ("Bearer sk_live_\xe2\x80\xa6", "a placeholder"),
+        ("Bearer sk_live_acme_xxxxxxxx", "a placeholder"),
+        ("Bearer YOUR_API_KEY", "a placeholder"),
+        ("Bearer your-api-key-here", "a placeholder"),
+        ("Bearer xxxxxxxx", "a placeholder"),
+        (f"Bearer sk_live_my-shop_{ACME_KEY[-20:-10]}", "10 instead of 49 characters: it was cut off"),
+        (f"Bearer sk_live_example_{ACME_KEY[-20:-10]}", "10 instead of 49 characters: it was cut off"),
+        ("Bearer undefined", "an unset variable"),
+        ("Bearer None", "an unset variable"),
+        ("Bearer [object Object]", "an unset variable"),
+        ("Bearer %KATAVEN_API_KEY%", "the name of a variable"),
+        (f"Bearer {ACME_KEY}{ACME_KEY}", "contains two API keys"),
+        (f"Bearer {ACME_KEY.upper()}", "capital letters"),
+        ("Bearer pk_live_acme_abc", "starts like a widget key"),
+        ("Bearer eyJhbGciOiJFUzI1NiJ9.eyJzdWIi", "starts like a JWT"),
+        ("Bearer hf_abcdefghij", "a key of another service"),
+        ("Bearer re_123_abc", "a key of another service"),
     ],
 )
 def test_the_refusal_describes_the_mistake_without_repeating_the_token(authorization: str, expected: str) -> None:
@@ -133,6 +160,16 @@ def test_the_refusal_describes_the_mistake_without_repeating_the_token(authoriza
     assert ACME_KEY[-20:-5] not in str(refused.value)
 
 
-def test_a_key_in_x_api_key_is_mentioned() -> None:
-    with pytest.raises(errors.MissingCredential, match="X-API-Key"):
-        parse_credential(None, None, in_x_api_key=True)
+@given(st.sampled_from(["acme", "my-shop", "your", "example", "key"]), st.integers(1, 60))
+def test_a_cut_key_is_never_called_a_placeholder(account: str, kept: int) -> None:
+    key = tokens.generate(TokenKind.API_KEY, account).text
+    secret = key.rpartition("_")[2]
+    cut = key[: len(key) - len(secret) + min(kept, len(secret) - 1)]
+    assert kept < 6 or not mistakes.is_placeholder(cut), cut
+
+
+def test_the_place_of_a_misplaced_key_is_mentioned() -> None:
+    with pytest.raises(errors.MissingCredential, match="The `X-API-Key` header is not supported"):
+        parse_credential(None, None, misplaced="`X-API-Key` header")
+    with pytest.raises(errors.MissingCredential, match="URLs are logged"):
+        parse_credential(None, None, misplaced="query parameter `token`")

@@ -9,6 +9,7 @@ from uuid import uuid4
 import httpx2
 import pytest
 
+from kataven.dev.personas import ALICE
 from kataven.identity import token as tokens
 from kataven.identity.token import TokenKind
 from kataven.mcp_server.callers import bearer
@@ -63,7 +64,7 @@ def post_message(server: HttpServer, key: str, message: dict[str, Any]) -> httpx
     return httpx2.post(server.url, json=message, headers=headers, trust_env=False, timeout=60)
 
 
-@pytest.mark.parametrize("message", [INITIALIZE, DISCOVER, CALL], ids=["initialize", "discover", "call"])
+@pytest.mark.parametrize("message", [INITIALIZE, DISCOVER, LIST, CALL], ids=["initialize", "discover", "list", "call"])
 @pytest.mark.parametrize("kind", ["unknown", "expired", "revoked", "mistyped", "nonsense", "a JWT"])
 def test_key_that_the_api_refuses_returns_401(
     http_server: HttpServer, harness: AppHarness, kind: str, message: dict[str, Any]
@@ -84,6 +85,18 @@ def test_key_that_the_api_refuses_returns_401(
     assert response.headers["Content-Type"].startswith("text/plain")
     assert "Ask the user to set a valid API key" in response.text
     assert key not in response.text
+
+
+def test_key_revoked_while_the_client_is_connected_returns_401_on_the_next_message(
+    http_server: HttpServer, harness: AppHarness
+) -> None:
+    alice = harness.user(ALICE)
+    created = alice.post("/v1/api-keys", {"name": "mcp", "expiry": "never"}).get_json()
+    for message in (INITIALIZE, LIST, CALL):
+        assert post_message(http_server, created["key"], message).status_code == 200
+    assert alice.patch(f"/v1/api-keys/{created['id']}", {"disabled": True}).status_code == 200
+    for message in (CALL, LIST, INITIALIZE):
+        assert post_message(http_server, created["key"], message).status_code == 401
 
 
 @pytest.mark.parametrize("message", [INITIALIZE, CALL], ids=["initialize", "call"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import uuid
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
@@ -11,8 +12,15 @@ from typing import Any
 
 import anyio
 import pytest
+from jsonschema import Draft202012Validator  # type: ignore[import-untyped]
 from mcp import Client
+from mcp.server.mcpserver import MCPServer
 
+from kataven.identity import token as tokens
+from kataven.identity.token import TokenKind
+from kataven.mcp_server.callers import callers_with_keys, client_for_key
+from kataven.mcp_server.tool_schemas import shorten
+from kataven.mcp_server.tools import create_server
 from tests.mcp_server.conftest import (
     Connect,
     HttpServer,
@@ -23,7 +31,7 @@ from tests.mcp_server.conftest import (
     structured_result,
 )
 from tests.support.app_harness import AppHarness, new_account
-from tests.support.gunicorn import Gunicorn
+from tests.support.gunicorn import Gunicorn, free_port
 
 AN_ID = "00000000-0000-4000-8000-000000000000"
 TOOLS = {
@@ -85,12 +93,69 @@ def test_tools_have_schemas_and_hints(connect: Connect, key: str) -> None:
         assert "system_prompt" in str(create)
         assert "elevenlabs" in str(create)
         assert create["$defs"]["AgentFields"]["properties"]["status"]["default"] == "draft"
+        assert create["$defs"]["AgentFields"]["properties"]["system_prompt"]["maxLength"] == 100_000
+        assert '"title":' not in json.dumps([tool.output_schema for tool in tools.values()])
         # A default in an update would say that an omitted field is reset.
         update = tools["kataven_update_agent"].input_schema["$defs"]["AgentChanges"]
         assert not [name for name, field in update["properties"].items() if "default" in field]
         assert "required" not in update
 
     in_session(connect, key, work)
+
+
+def test_only_tools_are_advertised(connect: Connect, key: str) -> None:
+    async def work(client: Client) -> None:
+        capabilities = client.server_capabilities.model_dump(exclude_none=True)
+        assert set(capabilities) == {"tools"}
+
+    in_session(connect, key, work)
+
+
+MAX_LIST_BYTES = 16_000
+"""About 4,000 tokens: models' tokenizers encode at least four bytes of JSON per token on average."""
+
+
+def test_tool_list_fits_into_4000_tokens() -> None:
+    server = create_server(callers_with_keys(client_for_key(None)))
+    tools = anyio.run(server.list_tools)
+    listed = [tool.model_dump(mode="json", by_alias=True, exclude_none=True) for tool in tools]
+    assert len(json.dumps(listed, separators=(",", ":")).encode()) <= MAX_LIST_BYTES
+
+
+def test_shortened_schemas_accept_the_same_arguments() -> None:
+    """Only titles, null defaults and the spelling of `null` differ; all names, types and limits remain."""
+    tools = anyio.run(MCPServer.list_tools, create_server(callers_with_keys(client_for_key(None))))
+    for tool in tools:
+        arguments: list[dict[str, Any]] = [
+            {name: value} | {"changes": {name: value}, "fields": {name: value}}
+            for name in ("name", "title", "logo_url", "limit", "cursor", "agent_id", "status", "nonsense")
+            for value in (None, "", "x", "active", "x" * 501, 0, 1, 0.5, True, [], ["x"], {})
+        ]
+        before, after = (Draft202012Validator(schema) for schema in (tool.input_schema, shorten(tool.input_schema)))
+        for one in arguments:
+            assert before.is_valid(one) == after.is_valid(one), (tool.name, one)
+
+
+def test_schemas_are_shortened_without_losing_a_property_named_title() -> None:
+    schema = {
+        "title": "Branding",
+        "type": "object",
+        "properties": {
+            "title": {"title": "Title", "anyOf": [{"type": "string", "maxLength": 60}, {"type": "null"}]},
+            "theme": {"title": "Theme", "anyOf": [{"type": "string", "enum": ["dark"]}, {"type": "null"}]},
+            "agent": {"title": "Agent", "anyOf": [{"$ref": "#/$defs/Agent"}, {"type": "null"}], "default": None},
+        },
+        "$defs": {"Agent": {"title": "Agent", "type": "array", "items": {"title": "Item", "type": "integer"}}},
+    }
+    assert shorten(schema) == {
+        "type": "object",
+        "properties": {
+            "title": {"type": ["string", "null"], "maxLength": 60},
+            "theme": {"anyOf": [{"type": "string", "enum": ["dark"]}, {"type": "null"}]},
+            "agent": {"anyOf": [{"$ref": "#/$defs/Agent"}, {"type": "null"}]},
+        },
+        "$defs": {"Agent": {"type": "array", "items": {"type": "integer"}}},
+    }
 
 
 def test_lifecycle_of_an_agent_and_its_widget(connect: Connect, key: str) -> None:
@@ -201,7 +266,46 @@ def test_revoked_key_over_stdio_is_reported_as_a_tool_error(
     def connect(key: str) -> AbstractAsyncContextManager[Client]:
         return over_stdio(environ(api, key), stdio_log)
 
-    in_session(connect, harness.new_key("acme", disabled_at=datetime.now(UTC)), work)
+    key = harness.new_key("acme", disabled_at=datetime.now(UTC))
+    in_session(connect, key, work)
+    assert key not in stdio_log.read_text()
+
+
+@pytest.mark.parametrize("kind", ["revoked", "unknown", "api unavailable"])
+def test_problem_with_the_key_is_reported_on_stderr_at_the_start(
+    api: Gunicorn, stdio_log: Path, harness: AppHarness, kind: str
+) -> None:
+    key = {
+        "revoked": lambda: harness.new_key("acme", disabled_at=datetime.now(UTC)),
+        "unknown": lambda: tokens.generate(TokenKind.API_KEY, "acme").text,
+        "api unavailable": lambda: harness.new_key("acme"),
+    }[kind]()
+    variables = environ(api, key)
+    if kind == "api unavailable":
+        variables["KATAVEN_BASE_URL"] = f"http://127.0.0.1:{free_port()}/v1"
+    expected = "could not be checked" if kind == "api unavailable" else "Set a valid API key"
+
+    async def session() -> None:
+        async with over_stdio(variables, stdio_log):
+            with anyio.fail_after(60):
+                while expected not in stdio_log.read_text():
+                    await anyio.sleep(0.05)
+
+    anyio.run(session)
+    (line,) = stdio_log.read_text().splitlines()
+    assert line.startswith("kataven-mcp: The API ")
+    assert key not in line
+
+
+def test_calls_over_stdio_write_nothing_to_stderr(api: Gunicorn, stdio_log: Path, key: str) -> None:
+    async def session() -> None:
+        async with over_stdio(environ(api, key), stdio_log) as client:
+            await client.call_tool("kataven_get_caller", {})
+            await client.call_tool("kataven_get_agent", {"agent_id": AN_ID})
+            await client.call_tool("kataven_get_agent", {"agent_id": 1})
+
+    anyio.run(session)
+    assert stdio_log.read_text() == ""
 
 
 def test_exceeded_limit_states_how_long_to_wait(connect: Connect, harness: AppHarness) -> None:

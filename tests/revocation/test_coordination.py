@@ -228,3 +228,18 @@ def test_records_of_revoked_keys_expire(scratch_redis: ScratchRedis, monkeypatch
         store.publish(ACME, RevokedKey("acme", "second"))
         assert store.recently_revoked() == []
         assert client.zcard("{test:revocation}:recent-times") == 0
+
+
+def test_latest_revoked_keys_are_kept_and_read_in_pages(
+    scratch_redis: ScratchRedis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(coordination, "MAX_RECENT", 5)
+    monkeypatch.setattr(coordination, "_PAGE", 2)
+    with scratch_redis.client() as client:
+        store = CoordinationStore(client.execute_command, "test")
+        keys = [RevokedKey("acme", f"key-{number}") for number in range(8)]
+        for key in keys:
+            store.publish(ACME, key)
+        assert set(store.recently_revoked()) == set(keys[-5:])
+        assert not store.is_recently_revoked(keys[0])
+        assert client.hlen("{test:revocation}:recent") == 5

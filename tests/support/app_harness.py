@@ -124,8 +124,10 @@ def environ_for(postgres: EmbeddedPostgres, redis_url: str, issuer_url: str, dat
         "KATAVEN_PEPPERS": f"dev1:{pepper}",
         "KATAVEN_WIDGET_SIGNING_KEYS": signing.new_key("dev1"),
         "KATAVEN_PUBLIC_URL": "http://127.0.0.1:8000",
+        "KATAVEN_API_URL": "http://127.0.0.1:1",  # nothing listens there; `make run` uses the default port
         "KATAVEN_OIDC_ISSUER": issuer_url,
         "KATAVEN_OIDC_AUDIENCE": AUDIENCE,
+        "KATAVEN_SECURITY_CONTACT": "mailto:security@example.com",
         "KATAVEN_POSTGRES_PROGRAMS": str(postgres_programs()),
     }
 

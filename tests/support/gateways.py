@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 import signal
 import socket
 import subprocess
@@ -17,28 +16,23 @@ from types import TracebackType
 from typing import ClassVar, Self
 
 import httpx2
-import pytest
 
 from tests.support.gunicorn import CHECKOUT, free_port
+from tests.support.installed import require_program
 from tests.support.waiting import wait_until
 
 RECIPES = CHECKOUT / "deploy" / "gateways"
 OWN_PROGRAMS = CHECKOUT / "tools" / "gateways" / "venv" / "bin"
-"""Where `make tools/gateways/venv` installs the gateways that Debian does not have."""
+"""Where `make gateways` installs the gateways that Debian does not have."""
 START_SECONDS = 30.0
 LISTEN, KATAVEN, BACKEND = "8080", "127.0.0.1:8000", "127.0.0.1:9000"
 """What the files in `deploy/gateways/` contain."""
 
 
 def program(name: str) -> str:
-    """The path of a gateway's program. If it is missing, the test is skipped, and fails with GATEWAY_TESTS=yes."""
-    found = shutil.which(name) or shutil.which(name, path=str(OWN_PROGRAMS))
-    if found is None:
-        reason = f"{name} is not installed: see docs/development.md, Gateways"
-        if os.environ.get("GATEWAY_TESTS") == "yes":
-            pytest.fail(reason)
-        pytest.skip(reason)
-    return found
+    """The path of a gateway's program."""
+    hint = "see docs/development.md, Gateways"
+    return require_program(name, "GATEWAY_TESTS", folder=str(OWN_PROGRAMS), hint=hint)
 
 
 @dataclass(frozen=True)

@@ -14,11 +14,11 @@ from typing import Self
 from urllib.parse import quote
 
 import psycopg2
-import pytest
 from sqlalchemy import make_url
 
 from kataven.dev.embedded.child import launcher_command
 from kataven.dev.embedded.postgres import EmbeddedPostgres
+from tests.support.installed import require_program
 from tests.support.servers import ask
 from tests.support.waiting import wait_until
 
@@ -27,21 +27,11 @@ START_SECONDS = 30.0
 POOL_MODES = ("transaction", "session")
 
 
-def require_pgbouncer() -> str:
-    """The path of the program. Without it, the test is skipped, and fails in CI."""
-    found = shutil.which("pgbouncer", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
-    if found is None:
-        if os.environ.get("PGBOUNCER_TESTS") == "yes":
-            pytest.fail("pgbouncer is not installed")
-        pytest.skip("pgbouncer is not installed")
-    return found
-
-
 class PgBouncer:
     """Runs as the user of the server, which must be a scratch server: it then trusts its user's connections."""
 
     def __init__(self, server: EmbeddedPostgres, pool_mode: str, **settings: object) -> None:
-        self._program = require_pgbouncer()
+        self._program = require_program("pgbouncer", "PGBOUNCER_TESTS", folder="/usr/sbin")
         self._uid = _uid_of(server)
         self._folder = Path(tempfile.mkdtemp(prefix="pgbouncer-"))
         self._mode = pool_mode

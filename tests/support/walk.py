@@ -171,6 +171,7 @@ WIDGET_KEY = {"name": "Site", "domain_allowlist": ["www.acme.com"]}
 
 REQUESTS: dict[tuple[str, str], Callable[[World], Request]] = {
     ("GET", "/v1/me"): lambda w: Request("/v1/me", w.key),
+    ("GET", "/v1/verify"): lambda w: Request("/v1/verify", w.key),
     ("GET", "/v1/agents"): lambda w: Request("/v1/agents", w.key),
     ("POST", "/v1/agents"): lambda w: Request("/v1/agents", w.key, AGENT),
     ("GET", "/v1/agents/<agent_id>"): lambda w: Request(f"/v1/agents/{w.agent_id}", w.key),
@@ -184,8 +185,15 @@ REQUESTS: dict[tuple[str, str], Callable[[World], Request]] = {
     ),
     ("GET", "/v1/api-keys"): lambda w: Request("/v1/api-keys", w.key),
     ("POST", "/v1/api-keys"): lambda w: Request("/v1/api-keys", w.owner, {"name": "CI", "expiry": "30d"}),
+    ("POST", "/v1/api-keys/bulk"): lambda w: Request(
+        "/v1/api-keys/bulk", w.owner, {"action": "revoke", "ids": [w.api_key()[0]]}
+    ),
     ("PATCH", "/v1/api-keys/<key_id>"): lambda w: Request(
         f"/v1/api-keys/{w.api_key()[0]}", w.owner, {"name": "Ended", "disabled": True}
+    ),
+    ("POST", "/v1/api-keys/<key_id>/rotate"): lambda w: Request(f"/v1/api-keys/{w.api_key()[0]}/rotate", w.owner, {}),
+    ("PATCH", "/v1/api-keys/<key_id>/former-secret"): lambda w: Request(
+        f"/v1/api-keys/{w.api_key()[0]}/former-secret", w.owner, {"ends_in_seconds": 0}
     ),
     ("DELETE", "/v1/api-keys/<key_id>"): lambda w: Request(f"/v1/api-keys/{w.api_key()[0]}", w.owner),
     ("GET", "/v1/widget-keys"): lambda w: Request("/v1/widget-keys", w.key),
@@ -228,6 +236,7 @@ REQUESTS: dict[tuple[str, str], Callable[[World], Request]] = {
         ("GET", path): lambda _, path=path: Request(path)  # type: ignore[misc]
         for path in (
             *(
+                "/",
                 "/widget.js",
                 "/v1/openapi.json",
                 "/v1/openapi-operators.json",
@@ -235,7 +244,7 @@ REQUESTS: dict[tuple[str, str], Callable[[World], Request]] = {
                 "/docs/errors",
                 "/docs/style.css",
             ),
-            *("/healthz", "/readyz", "/metrics"),
+            *("/healthz", "/readyz", "/metrics", "/.well-known/security.txt"),
         )
     },
 }
@@ -261,6 +270,16 @@ PAGES: dict[tuple[str, str], Callable[[World], Form]] = {
     ("POST", "/settings/api-keys"): lambda _: Form(
         "/settings/api-keys", {"name": "CI", "expiry": "30d", "form_id": uuid4().hex}, frozenset({201})
     ),
+    ("GET", "/settings/api-keys/<key_id>"): lambda w: Form(f"/settings/api-keys/{w.api_key()[0]}"),
+    ("POST", "/settings/api-keys/<key_id>"): lambda w: Form(
+        f"/settings/api-keys/{w.api_key()[0]}", {"allowed_addresses": ""}, DONE
+    ),
+    **{
+        ("POST", f"/settings/api-keys/<key_id>/{verb}"): lambda w, verb=verb: Form(  # type: ignore[misc]
+            f"/settings/api-keys/{w.api_key()[0]}/{verb}", {}, DONE
+        )
+        for verb in ("pause", "resume")
+    },
     ("POST", "/settings/api-keys/<key_id>/revoke"): lambda w: Form(
         f"/settings/api-keys/{w.api_key()[0]}/revoke", {}, DONE
     ),
@@ -293,6 +312,12 @@ PAGES: dict[tuple[str, str], Callable[[World], Form]] = {
         frozenset({201}),
     ),
     ("GET", f"{CONSOLE_ACCOUNT}/keys/<key_id>"): lambda w: Form(f"/console/accounts/{w.account}/keys/{w.api_key()[0]}"),
+    **{
+        ("POST", f"{CONSOLE_ACCOUNT}/keys/<key_id>/{verb}"): lambda w, verb=verb: Form(  # type: ignore[misc]
+            f"/console/accounts/{w.account}/keys/{w.api_key()[0]}/{verb}", {}, DONE
+        )
+        for verb in ("pause", "resume")
+    },
     ("POST", f"{CONSOLE_ACCOUNT}/keys/<key_id>/revoke"): lambda w: Form(
         f"/console/accounts/{w.account}/keys/{w.api_key()[0]}/revoke", {}, DONE
     ),

@@ -14,6 +14,7 @@ from kataven.operations.operator import Operator
 from kataven.system import accounts
 from kataven.system.errors import AccountExists, NoSuchAccount, NoSuchServer
 from kataven.system.models import Account, AccountStatus
+from kataven.system.schema import ACCOUNT_SCHEMA
 from kataven.tenancy.databases.provision import Reservation
 from kataven.tenancy.errors import DatabaseExists, InvalidAccountName, ProvisioningError, ReservedAccountName
 from kataven.tenancy.server import Maintenance
@@ -47,7 +48,7 @@ def test_account_has_a_row_and_its_own_database(harness: AppHarness, postgres: E
     record = harness.services.directory.read("whole")
     assert record is not None
     assert record.open
-    assert record.tenant.revision == "account_0005"
+    assert record.tenant.revision == ACCOUNT_SCHEMA.head
     assert "whole" in databases(postgres)
     assert harness.bearer(harness.new_key("whole")).get("/v1/agents").get_json() == []
 

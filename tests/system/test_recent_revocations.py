@@ -11,7 +11,7 @@ from sqlalchemy import make_url
 from kataven.identity.errors import VerifierUnavailable
 from kataven.revocation.revocation import RecentRevocationsUnknown, Revocation
 from kataven.revocation.target import RevokedKey
-from kataven.system.recent_revocations import RecentRevocations
+from kataven.system.recent_revocations import RETRY_SECONDS, RecentRevocations
 from kataven.tenancy.directory import Tenant
 from kataven.tenancy.serving.histories import UNSETTLED_SECONDS, ServerHistories
 from tests.support.clock import Clock
@@ -75,3 +75,20 @@ def test_process_that_started_after_the_failover_reads_the_record() -> None:
     assert not recent(Record(lambda: True), histories).covers(KEY)
     histories.mark_unsettled(60)
     assert recent(Record(lambda: True), histories).covers(KEY)
+
+
+def test_record_that_is_unreachable_is_not_read_again_for_a_second() -> None:
+    clock, record = Clock(), Record(unreachable)
+    histories = ServerHistories(clock=clock)
+    histories.observe(TENANT, "server/1")
+    revocations = RecentRevocations(cast(Revocation, record), histories, clock)
+    assert [revocations.covers(KEY) for _ in range(3)] == [False] * 3
+    assert record.reads == 1
+    histories.observe(TENANT, "server/2")
+    with pytest.raises(VerifierUnavailable):
+        revocations.covers(KEY)
+    assert record.reads == 1
+    clock.advance(RETRY_SECONDS)
+    with pytest.raises(VerifierUnavailable):
+        revocations.covers(KEY)
+    assert record.reads == 2

@@ -63,22 +63,38 @@ def test_key_is_described_in_headers_without_a_body(acme_key: Caller) -> None:
     assert response.headers["X-Kataven-Key-Id"] == key_id
     # Present, so that gateways replace a header of this name that their client sent.
     assert response.headers["X-Kataven-Role"] == ""
+    assert response.headers["X-Kataven-Scopes"] == "*"
     assert response.headers["RateLimit"].startswith('"per-minute";r=')
 
 
 def test_user_is_described_by_subject_and_role(harness: AppHarness) -> None:
     headers = harness.user(BOB).get(VERIFY).headers
     assert (headers["X-Kataven-Principal"], headers["X-Kataven-Role"]) == ("jwt:bob", "member")
-    assert headers["X-Kataven-Key-Id"] == ""
+    assert (headers["X-Kataven-Key-Id"], headers["X-Kataven-Scopes"]) == ("", "")
+
+
+def test_gateway_can_require_a_scope(harness: AppHarness, acme_key: Caller) -> None:
+    body = {"name": "CI", "expiry": "30d", "scopes": ["agents:write"]}
+    key = harness.bearer(harness.user(ALICE).post("/v1/api-keys", body).get_json()["key"])
+    assert key.get(VERIFY).headers["X-Kataven-Scopes"] == "agents:read agents:write"
+    assert key.get(f"{VERIFY}?scope=agents:read").status_code == 200
+    for path in (f"{VERIFY}?scope=reports:read", f"{VERIFY}/envoy;scope=reports:read/orders?scope=agents:read"):
+        refused = key.get(path)
+        assert (refused.status_code, refused.headers["X-Kataven-Code"]) == (403, "insufficient_scope")
+        assert 'scope="reports:read"' in refused.headers["WWW-Authenticate"]
+    for unlimited in (acme_key, harness.user(BOB)):
+        assert unlimited.get(f"{VERIFY}?scope=reports:read").status_code == 200
+    wrong = key.get(f"{VERIFY}?scope=reports")
+    assert (wrong.status_code, wrong.get_json()["code"]) == (503, "gateway_misconfigured")
 
 
 def test_body_has_the_same_values_for_callers_that_accept_json(harness: AppHarness, acme_key: Caller) -> None:
     response = acme_key.get(VERIFY, headers={"Accept": "application/json"})
     key_id = response.headers["X-Kataven-Key-Id"]
-    body = {"account": "acme", "principal": f"api_key:{key_id}", "key_id": key_id, "role": None}
+    body = {"account": "acme", "principal": f"api_key:{key_id}", "key_id": key_id, "role": None, "scopes": None}
     assert response.get_json() == body
     user = harness.user(ALICE).get(VERIFY, headers={"Accept": "application/json"}).get_json()
-    assert user == {"account": "acme", "principal": "jwt:alice", "key_id": None, "role": "owner"}
+    assert user == {"account": "acme", "principal": "jwt:alice", "key_id": None, "role": "owner", "scopes": None}
 
 
 @pytest.mark.parametrize(
@@ -92,7 +108,13 @@ def test_no_subject_can_inject_a_header(subject: str) -> None:
 
 
 @pytest.mark.parametrize("method", ["HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "PROPFIND"])
-@pytest.mark.parametrize("path", [VERIFY, "/v1/verify/envoy", "/v1/verify/envoy/orders/17", "/api/v1/verify"])
+@pytest.mark.parametrize(
+    "path",
+    [
+        *(VERIFY, "/v1/verify/envoy", "/v1/verify/envoy/orders/17", "/api/v1/verify"),
+        *("/%2Fv1/verify", "/%2Fv1/verify/envoy/orders/17", "/%2F%2Fapi/v1/verify"),  # the base URL ends in a slash
+    ],
+)
 def test_every_method_is_verified_like_get(harness: AppHarness, acme_key: Caller, method: str, path: str) -> None:
     accepted = acme_key.call(method, path, data=b"x" * 100)
     assert (accepted.status_code, accepted.headers["X-Kataven-Account"], accepted.data) == (200, "acme", b"")

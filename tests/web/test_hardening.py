@@ -21,6 +21,7 @@ from tests.support.app_harness import AppHarness, Caller
 
 AN_ID = "00000000-0000-4000-8000-000000000000"
 KEPT = {
+    "/.well-known/security.txt": "public, max-age=3600",
     "/docs": "public, max-age=300",
     "/docs/errors": "public, max-age=300",
     "/docs/style.css": "public, max-age=300",

@@ -23,6 +23,7 @@ from kataven.client import AsyncKatavenClient
 from kataven.hub.page_blueprint import read_form
 from kataven.mcp_server.callers import single_caller
 from kataven.mcp_server.tools import create_server
+from kataven.web import misplaced_keys
 from kataven.web.openapi import operations_of
 from kataven.web.problems import InvalidRequest
 from kataven.web.schema import Input, dump_json, read_body, read_query
@@ -212,12 +213,38 @@ def test_messages_of_http_errors(harness: AppHarness) -> None:
         ("GET", "/v1/agent", {}, "Did you mean /v1/agents?"),
         ("GET", "/agents", {}, "Did you mean /v1/agents?"),
         ("GET", f"/v1/api_keys/{'0' * 8}", {}, "Did you mean /v1/api-keys/{key_id}?"),
+        ("GET", "/docs/", {}, "Did you mean /docs?"),
+        ("GET", "/v1/docs", {}, "Did you mean /docs?"),
+        ("GET", "/swagger", {}, "Did you mean /docs?"),
+        ("GET", "/v1/keys", {}, "Did you mean /v1/api-keys?"),
+        ("GET", "/v1/status", {}, "Did you mean /readyz?"),
+        ("GET", "/v2/agents", {}, "Did you mean /v1/agents?"),
         ("GET", "/nothing", {}, "No resource exists at this path."),
         ("GET", f"/v1/{'agent' * 100}", {}, "No resource exists at this path."),
         ("PUT", "/v1/agents", {}, "This path supports GET, HEAD, OPTIONS, POST."),
     ):
         response = harness.caller().call(method, path, **options)
         assert response.get_json()["detail"].endswith(message), response.get_json()["detail"]
+
+
+@pytest.mark.parametrize("header", misplaced_keys.HEADERS)
+def test_key_in_another_header_is_reported_with_its_name(harness: AppHarness, header: str) -> None:
+    key = harness.new_key("acme")
+    response = harness.caller().call("GET", "/v1/me", headers={header.lower(): key})
+    assert (response.status_code, response.get_json()["code"]) == (401, "missing_credential")
+    assert response.get_json()["detail"].startswith(f"The `{header}` header is not supported.")
+    both = {header: key, "Authorization": f"Bearer {key}"}
+    assert harness.caller().call("GET", "/v1/me", headers=both).status_code == 200
+
+
+@pytest.mark.parametrize("parameter", ["api_key", "apikey", "access_token", "key", "token"])
+def test_key_in_the_url_is_refused_with_the_reason(harness: AppHarness, parameter: str) -> None:
+    for query in (f"{parameter}={harness.new_key('acme')}", f"limit=1&{parameter}=x"):
+        response = harness.caller().get(f"/v1/agents?{query}")
+        assert (response.status_code, response.get_json()["code"]) == (401, "missing_credential")
+        assert f"query parameter `{parameter}` is not supported" in response.get_json()["detail"]
+        assert "URLs are logged" in response.get_json()["detail"]
+    assert "query parameter" not in harness.caller().get("/v1/agents?monkey=1").get_json()["detail"]
 
 
 def test_misspelled_field_gets_a_suggestion(alice: Any) -> None:

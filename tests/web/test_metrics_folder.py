@@ -40,3 +40,10 @@ def test_paused_reader_does_not_block_the_master(tmp_path: Path) -> None:
     metrics_folder.merge_exited(str(tmp_path), 22)
     assert of_exited_workers(tmp_path) == 7
     assert not (tmp_path / "counter_21.db").exists()
+
+
+def test_worker_killed_while_it_created_its_file_does_not_stop_the_master(tmp_path: Path) -> None:
+    for kind in ("counter", "histogram"):
+        (tmp_path / f"{kind}_23.db").touch()
+    metrics_folder.merge_exited(str(tmp_path), 23)
+    assert not list(tmp_path.glob("*_23.db"))

@@ -16,10 +16,12 @@ from schemathesis.generation.modes import GenerationMode
 from schemathesis.specs.openapi.schemas import OpenApiSchema
 
 from app import API_BLUEPRINTS
+from kataven.identity.scopes import SCOPES
 from kataven.web import openapi
 from kataven.web.explanations import EXPLANATIONS
 from kataven.web.operation import operation_of
 from kataven.web.problems import PROBLEM_TYPES
+from tests.support import openapi_formats  # noqa: F401  registers formats
 from tests.support.app_harness import AppHarness, new_account
 
 Json = dict[str, Any]
@@ -36,10 +38,11 @@ EXAMPLES = {
 ignored_auth = schemathesis.checks.CHECKS.get_one("ignored_auth")
 
 
-# JSON Schema can't express these constraints: a checksum, the entries of an allowlist, a host in a URL, an existing
-# agent. So input that matches the schema can return 400; tests/widget tests the messages.
+# JSON Schema can't express these constraints: limits that contradict each other, a checksum, the entries of an
+# allowlist, a host in a URL, an existing agent. So input that matches the schema can return 400; tests/widget tests
+# the messages.
 positive_data_acceptance = schemathesis.checks.CHECKS.get_one("positive_data_acceptance")
-MORE_THAN_A_SCHEMA_SAYS = ("/v1/widget-keys", "/v1/widget-settings", "/v1/widget/")
+MORE_THAN_A_SCHEMA_SAYS = ("/v1/api-keys", "/v1/widget-keys", "/v1/widget-settings", "/v1/widget/")
 
 # /v1/verify accepts every method, and wrong parameters are 503: the gateway's operator must fix them.
 FOR_GATEWAYS = [
@@ -160,21 +163,24 @@ def test_customers_document_has_only_operations_for_customers(customers: Json) -
 
 OPERATION_IDS = """
     listAgents createAgent getAgent updateAgent deleteAgent getAgentWidgetSettings updateAgentWidgetSettings
-    listApiKeys createApiKey updateApiKey deleteApiKey
+    listApiKeys createApiKey updateApiKey updateApiKeys deleteApiKey rotateApiKey updateFormerSecret
     listWidgetKeys createWidgetKey getWidgetKey updateWidgetKey deleteWidgetKey
     getWidgetSettings updateWidgetSettings getMe listAuditEvents
     listPeople endSessions blockPerson deleteBlock
     getWidgetConfig createGuestSession createUserToken exchangeUserToken refreshVisitorToken getVisitorTokenKeys
+    verify
 """
 OPERATORS_IDS = "listAccounts validateAccount getHealth getReadiness getOpenApiDocument getOperatorsOpenApiDocument"
 SCHEMAS = """
-    Agent AgentInput AgentPatch AgentStatus AgentWidgetSettings AgentWidgetSettingsPatch ApiKey ApiKeyInput ApiKeyPatch
-    AuditEvent AuthMode Block BlockInput EndedPerson Person Branding BrandingPatch Category ChangedApiKey
-    ChangedWidgetKey Credential CredentialKind
-    ExchangeInput Expiry FieldProblem GreetingMode GuestInput Jwk Jwks KeyLimits KeyStatus Limit Limits Me NewApiKey
-    NewWidgetKey Problem ProblemCode PublicAgent Receipt RefreshInput RemovedApiKey RemovedWidgetKey Role UserToken
-    UserTokenInput VisitorKind VisitorToken VoiceProvider WidgetAuthMode WidgetConfig WidgetKey WidgetKeyInput
-    WidgetKeyPatch WidgetPosition WidgetTheme
+    Agent AgentInput AgentPatch AgentStatus AgentWidgetSettings AgentWidgetSettingsPatch ApiKey ApiKeyBulkInput
+    ApiKeyInput ApiKeyPatch BulkOutcome BulkResult KeyOutcome
+    AuditEvent AuthMode Block BlockInput EndedPerson Person
+    Branding BrandingPatch Category ChangedApiKey ChangedWidgetKey Credential CredentialKind
+    ExchangeInput Expiry FieldProblem FormerSecret FormerSecretPatch GreetingMode GuestInput Jwk Jwks KeyLimits
+    KeyLimitsInput KeyStatus Limit Limits Me NewApiKey NewWidgetKey Problem ProblemCode PublicAgent Receipt RefreshInput
+    RemovedApiKey RemovedWidgetKey Role RotateInput RotatedApiKey Scope UserToken UserTokenInput Verified VisitorKind
+    VisitorToken VoiceProvider WidgetAuthMode WidgetConfig WidgetKey WidgetKeyInput WidgetKeyPatch WidgetPosition
+    WidgetTheme
 """
 
 
@@ -187,6 +193,25 @@ def test_names_in_generated_clients_are_stable(customers: Json, operators: Json)
         OPERATORS_IDS.split()
     )
     assert sorted(customers["components"]["schemas"]) == sorted(SCHEMAS.split())
+
+
+def test_operations_state_the_scope_that_keys_need(harness: AppHarness, customers: Json) -> None:
+    required = {path: {} for path in customers["paths"]}
+    for method, path, operation in operations_in(customers):
+        required[path][method] = scope = operation.get("x-required-scope")
+        accepts_keys = {"apiKey": []} in operation["security"]
+        assert (scope is not None) == (accepts_keys and path not in ("/v1/me", "/v1/verify")), (method, path)
+        assert scope is None or f"`{scope}`" in operation["description"]
+        codes = operation["responses"].get("403", {}).get("description", "")
+        assert scope is None or "insufficient_scope" in codes, (method, path)
+    assert required["/v1/agents/{agent_id}"] == {
+        "get": "agents:read",
+        "patch": "agents:write",
+        "delete": "agents:write",
+    }
+    assert customers["components"]["schemas"]["Scope"]["enum"] == list(SCOPES)
+    scopes = customers["components"]["schemas"]["ApiKeyInput"]["properties"]["scopes"]
+    assert {"$ref": "#/components/schemas/Scope"} in [one.get("items") for one in scopes["anyOf"]]
 
 
 def test_two_operations_with_one_name_are_an_error(harness: AppHarness) -> None:
@@ -267,7 +292,10 @@ def test_created_resources_link_to_all_their_operations(harness: AppHarness) -> 
     paths = harness.caller().get("/v1/openapi.json").get_json()["paths"]
     for path in ("/v1/agents", "/v1/api-keys", "/v1/widget-keys"):
         beneath = {
-            methods["operationId"] for at, ops in paths.items() if at.startswith(f"{path}/") for methods in ops.values()
+            methods["operationId"]
+            for at, ops in paths.items()
+            if at.startswith(f"{path}/{{")
+            for methods in ops.values()
         }
         links = paths[path]["post"]["responses"]["201"]["links"]
         assert beneath

@@ -414,7 +414,15 @@ def test_refresh_checks_all_conditions_again(site: Site, ending: str) -> None:
     assert refusal(site.refresh(pair["refresh_token"])) == (404 if code == "unknown_agent" else 403, code)
 
 
-@pytest.mark.parametrize("ending", ["revoked", "removed", "expired"])
+ENDINGS_OF_A_CREATING_KEY = {
+    "revoked": {"disabled": True},
+    "paused": {"paused": True},
+    "not yet valid": {"not_before": "9999-01-01T00:00:00Z"},
+    "without the scope": {"scopes": ["agents:read"]},
+}
+
+
+@pytest.mark.parametrize("ending", [*ENDINGS_OF_A_CREATING_KEY, "removed", "expired"])
 def test_revoking_the_creating_key_ends_its_user_tokens_and_sessions(
     harness: AppHarness, alice: Caller, site: Site, create_user_token: CreateUserToken, ending: str
 ) -> None:
@@ -427,7 +435,8 @@ def test_revoking_the_creating_key_ends_its_user_tokens_and_sessions(
     if ending == "expired":
         _expire(harness, created["id"])
     else:
-        ended = alice.patch(path, {"disabled": True}) if ending == "revoked" else alice.delete(path)
+        change = ENDINGS_OF_A_CREATING_KEY.get(ending)
+        ended = alice.delete(path) if change is None else alice.patch(path, change)
         assert ended.get_json()["receipt"]["acknowledged"] == 1
     assert refusal(site.exchange(unused)) == (403, "minting_key_ended")
     assert refusal(site.refresh(pair["refresh_token"])) == (403, "minting_key_ended")

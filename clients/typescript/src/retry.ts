@@ -8,20 +8,21 @@ export interface RetryOptions {
 const TEMPORARY = new Set([429, 502, 503, 504]);
 
 /**
- * A `fetch` that repeats reads which were refused temporarily or received no response. Writes are sent once: a lost
- * response does not show whether the write was applied.
+ * A `fetch` that repeats reads, and requests with an `Idempotency-Key`, which were refused temporarily or received no
+ * response. Other writes are sent once: a lost response does not show whether the write was applied.
  */
 export function withRetries(send: typeof globalThis.fetch, options: RetryOptions): typeof globalThis.fetch {
   const { attempts = 3, maxWaitMs = 60_000 } = options;
   return async (input, init) => {
     const request = new Request(input, init);
-    const repeatable = request.method === 'GET' || request.method === 'HEAD';
+    const repeatable =
+      request.method === 'GET' || request.method === 'HEAD' || request.headers.has('Idempotency-Key');
     for (let attempt = 1; ; attempt += 1) {
       const last = !repeatable || attempt >= attempts;
       let waitMs = 500 * 2 ** (attempt - 1);
       try {
         const response = await send(last ? request : request.clone());
-        if (last || !TEMPORARY.has(response.status)) return response;
+        if (last || !isTemporary(response)) return response;
         const seconds = Number(response.headers.get('Retry-After'));
         if (seconds > 0) waitMs = seconds * 1_000;
         if (waitMs > maxWaitMs) return response;
@@ -33,6 +34,11 @@ export function withRetries(send: typeof globalThis.fetch, options: RetryOptions
       await sleep(waitMs * (1 + Math.random() / 10), request.signal);
     }
   };
+}
+
+/** A 409 with `Retry-After`: another request with the same idempotency key is in progress. */
+function isTemporary(response: Response): boolean {
+  return TEMPORARY.has(response.status) || (response.status === 409 && response.headers.has('Retry-After'));
 }
 
 function sleep(ms: number, signal: AbortSignal): Promise<void> {

@@ -15,7 +15,8 @@ from kataven.account.api_keys import KeyStatus
 from kataven.account.errors import ExpiryExceedsPolicy, NotFound
 from kataven.account.paging import Page
 from kataven.hub.console.lists import searched
-from kataven.hub.formatting import describe_revocation
+from kataven.hub.formatting import describe_change, describe_revocation
+from kataven.hub.key_rules_form import ACCESS_CHOICES, read_rules
 from kataven.hub.page_blueprint import (
     OPERATORS,
     HubRequest,
@@ -30,7 +31,7 @@ from kataven.hub.paging import page_links, requested_position
 from kataven.hub.session_middleware import hub_services, save_session
 from kataven.identity.token import is_account_name
 from kataven.operations import keys
-from kataven.operations.keys import KeyDetails
+from kataven.operations.keys import ChangedKey, KeyDetails
 from kataven.operations.operator import Operator
 from kataven.system.directory import AccountRecord
 from kataven.system.errors import WrongStatus
@@ -54,9 +55,10 @@ def _refill(hub_request: HubRequest, submitted: Mapping[str, str], account: str)
 def create_key(hub_request: HubRequest, account: str) -> AnyResponse:
     """Shows the secret in the response, so that it is never stored. Resubmitting the form creates no second key."""
     form, problems = read_form(NewKeyForm)
-    if form is None:
-        return _list(hub_request, account, request.form, problems)
     record = _find(hub_request, account)
+    submitted, rule_problems = read_rules(record.limits, hub_request.services.scopes)
+    if form is None or submitted is None:
+        return _list(hub_request, account, request.form, {**problems, **rule_problems})
     if record.status != AccountStatus.ACTIVE:
         return _list(hub_request, account, request.form, {"name": f"{account} is {record.status}. Activate it first"})
     if form.expiry not in expiry.allowed(record.max_key_expiry_days):
@@ -64,7 +66,14 @@ def create_key(hub_request: HubRequest, account: str) -> AnyResponse:
     if not hub_services().sessions.use_form(request.form.get("form_id", "")):
         return render("api_key_shown.html", HTTPStatus.CONFLICT, list_path=_path(account))
     try:
-        created = keys.create(_operator(hub_request), account, form.name, form.expiry)
+        created = keys.create(
+            _operator(hub_request),
+            account,
+            form.name,
+            form.expiry,
+            rules=submitted.rules,
+            limits=submitted.limits,
+        )
     except ExpiryExceedsPolicy:  # the policy was changed after the record was read
         return _list(hub_request, account, request.form, _too_long(record))
     except WrongStatus as error:
@@ -76,6 +85,7 @@ def create_key(hub_request: HubRequest, account: str) -> AnyResponse:
         text=created.text,
         api_url=hub_services().api_url,
         list_path=_path(account),
+        excluded_address=None,
     )
 
 
@@ -101,6 +111,29 @@ def revoke_key(hub_request: HubRequest, account: str, key_id: UUID) -> AnyRespon
     return see_other(f"{_path(account)}/{key_id}")
 
 
+@blueprint.form("/console/accounts/<account>/keys/<key_id>/pause", OPERATORS)
+def pause_key(hub_request: HubRequest, account: str, key_id: UUID) -> AnyResponse:
+    """Shows the key with the receipt. By then, no worker accepts the key."""
+    _find(hub_request, account)
+    done = keys.pause(_operator(hub_request), account, key_id)
+    return _changed(hub_request, account, done, "Paused", describe_revocation(done.receipt.as_json()))
+
+
+@blueprint.form("/console/accounts/<account>/keys/<key_id>/resume", OPERATORS)
+def resume_key(hub_request: HubRequest, account: str, key_id: UUID) -> AnyResponse:
+    _find(hub_request, account)
+    done = keys.resume(_operator(hub_request), account, key_id)
+    return _changed(hub_request, account, done, "Resumed", describe_change(done.receipt.as_json()))
+
+
+def _changed(hub_request: HubRequest, account: str, done: ChangedKey, verb: str, receipt: str) -> AnyResponse:
+    notice = f"{verb} “{done.key.name}” (…{done.key.hint}): {receipt}."
+    if not done.is_logged:
+        notice += " The operator audit log was unavailable. The audit log of the account has the event."
+    save_session(hub_request, hub_request.session.with_(notice=notice))
+    return see_other(f"{_path(account)}/{done.key.id}")
+
+
 def _list(
     hub_request: HubRequest,
     account: str,
@@ -121,9 +154,11 @@ def _list(
         keys=page.rows,
         soon=datetime.now(UTC) + EXPIRES_SOON,
         links=page_links(page),
-        statuses=[("", "All"), *((status, status.capitalize()) for status in KeyStatus)],
+        statuses=[("", "All"), *((status, status.replace("_", " ").capitalize()) for status in KeyStatus)],
         chosen={"q": search.submitted, "status": only or ""},
         choices=[(choice, EXPIRY_LABELS[choice]) for choice in expiry.allowed(record.max_key_expiry_days)],
+        access_choices=ACCESS_CHOICES,
+        scopes=hub_request.services.scopes.by_noun(),
         policy_days=record.max_key_expiry_days,
         submitted=submitted or {},
         problems=problems or {},

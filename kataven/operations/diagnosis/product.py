@@ -37,10 +37,11 @@ def check_workers(members: Sequence[Member] | None) -> Iterator[CheckResult]:
         yield failed("workers", "unknown: Redis is unavailable", "Restore Redis: see the checks of Redis.")
         return
     if not members:
-        yield warning("workers", "no worker is listed", "Start the API: gunicorn -c gunicorn.conf.py wsgi:api")
+        yield warning("workers", "no worker is listed", "Start the API: python -m kataven.serve api")
         return
     late = [member for member in members if member.confirmed_seconds_ago > 2 * member.lease_seconds]
-    found = f"{len(members)} on {len({member.host for member in members})} hosts"
+    hosts = len({member.host for member in members})
+    found = f"{len(members)} on {hosts} {'host' if hosts == 1 else 'hosts'}"
     if late:
         listed = ", ".join(f"{one.host} pid {one.pid} ({one.confirmed_seconds_ago:.0f} s)" for one in late[:5])
         yield warning(
@@ -76,7 +77,8 @@ def check_pending(operator: Operator, journal_days: int) -> Iterator[CheckResult
     else:
         yield ok("revocation intents", f"{intents} in progress")
     since = "" if first is None else f", the oldest of {first.astimezone(UTC):%Y-%m-%d}"
-    yield ok("revocation journal", f"{journalled} revoked keys{since}, kept for {journal_days} days")
+    noun = "key" if journalled == 1 else "keys"
+    yield ok("revocation journal", f"{journalled} {noun}{since}, kept for {journal_days} days")
     left = [f"{statuses[status]} accounts {status}" for status in UNFINISHED if statuses.get(status)]
     if run is not None and run.state is RunState.STOPPED:
         left.append("an interrupted migration run")

@@ -126,7 +126,10 @@ def _memory(check: str, usage: dict[str, str]) -> CheckResult:
     policy, most = usage.get("maxmemory_policy", "unknown"), int(usage.get("maxmemory", 0))
     used = int(usage.get("used_memory", 0))
     found = f"maxmemory-policy {policy}, {used / 1e6:.0f} MB used" + (f" of {most / 1e6:.0f} MB" if most else "")
-    fix = "Set maxmemory-policy noeviction: eviction signs users out and resets limits."
+    fix = (
+        "Set maxmemory-policy noeviction: eviction signs users out, resets limits, and can delete the record of revoked"
+        " keys that a database failover needs."
+    )
     if policy != "noeviction":
         return failed(check, found, fix) if most else warning(check, f"{found}, no maxmemory", fix)
     if most and used > 0.9 * most:

@@ -3,7 +3,7 @@
 --
 -- KEYS state, pending, recent (key to generation), recent_times (key to milliseconds)
 -- ARGV nonce, channel, body, milliseconds to keep `pending` (0: no acknowledgement needed),
---      revoked key (empty: none), its generation (empty: all), milliseconds to keep it
+--      revoked key (empty: none), its generation (empty: all), milliseconds to keep it, how many keys to keep
 
 local redis_id = whoami(KEYS[1], ARGV[1])
 local count = redis.call('HINCRBY', KEYS[1], 'count', 1)
@@ -33,6 +33,12 @@ if ARGV[5] ~= '' then
   end
   redis.call('ZADD', KEYS[4], now, ARGV[5])
   local old = redis.call('ZRANGEBYSCORE', KEYS[4], '-inf', now - tonumber(ARGV[7]), 'LIMIT', 0, 100)
+  if #old == 0 then
+    local excess = math.min(redis.call('ZCARD', KEYS[4]) - tonumber(ARGV[8]), 100)
+    if excess > 0 then
+      old = redis.call('ZRANGE', KEYS[4], 0, excess - 1)
+    end
+  end
   if #old > 0 then
     redis.call('HDEL', KEYS[3], unpack(old))
     redis.call('ZREM', KEYS[4], unpack(old))

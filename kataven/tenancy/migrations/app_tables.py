@@ -63,8 +63,8 @@ class AppTables:
 
         Raises the errors of the revisions. Each revision is applied completely or not at all.
         """
-        schema = self.schema
-        with DatabaseServer(tenant.url, MIGRATION_SETTINGS).connect(str(tenant.url.database)) as connection:
+        schema, url = self.schema, tenant.past_pooler().url
+        with DatabaseServer(url, MIGRATION_SETTINGS).connect(str(url.database)) as connection:
             connection.execute(
                 text("SELECT pg_advisory_lock(hashtextextended(:name, 0))"), {"name": f"app {self.name}"}
             )

@@ -20,12 +20,23 @@ function read<Data>(result: Answered<Data>): Data | undefined {
 
 export async function everyOperation(): Promise<unknown[]> {
   const agents = read(await client.GET('/v1/agents', { params: { query: { limit: 10 } } }));
-  const keys = read(await client.GET('/v1/api-keys'));
+  const keys = read(
+    await client.GET('/v1/api-keys', { params: { query: { status: 'paused', unused_for: 90, expires_within: 14, q: 'CI' } } }),
+  );
   const widgetKeys = read(await client.GET('/v1/widget-keys', { params: { query: { cursor: 'c' } } }));
   const events = read(await client.GET('/v1/audit-events', { params: { ...jwt, query: { action: 'agent.created' } } }));
   const created = read(await client.POST('/v1/agents', { body: { name: '生产环境' } }));
   const issued = read(
-    await client.POST('/v1/api-keys', { params: jwt, body: { name: 'CI', expiry: '90d' } }),
+    await client.POST('/v1/api-keys', {
+      params: jwt,
+      body: {
+        name: 'CI',
+        expiry: '90d',
+        scopes: ['agents:read', 'widget-sessions:write'],
+        allowed_addresses: ['192.0.2.0/24'],
+        limits: { per_minute: 30 },
+      },
+    }),
   );
   const widgetKey = read(await client.POST('/v1/widget-keys', { body: { name: 'Site', domain_allowlist: ['acme.com'] } }));
   const unused = read(await client.POST('/v1/widget-keys', { body: { name: 'Unused' } }));
@@ -50,9 +61,22 @@ export async function everyOperation(): Promise<unknown[]> {
     read(
       await client.PATCH('/v1/agents/{agent_id}/widget-settings', { params: agent, body: { widget_enabled: true } }),
     )?.widget_enabled,
+    read(await client.POST('/v1/api-keys/{key_id}/rotate', { params: { ...key, ...jwt }, body: {} }))?.key,
+    read(
+      await client.PATCH('/v1/api-keys/{key_id}/former-secret', {
+        params: { ...key, ...jwt },
+        body: { ends_in_seconds: 0 },
+      }),
+    )?.former_secrets[0]?.late_uses,
     read(
       await client.PATCH('/v1/api-keys/{key_id}', { params: { ...key, ...jwt }, body: { disabled: true } }),
     )?.receipt?.workers,
+    read(
+      await client.PATCH('/v1/api-keys/{key_id}', { params: { ...key, ...jwt }, body: { scopes: null, paused: true } }),
+    )?.scopes,
+    read(
+      await client.POST('/v1/api-keys/bulk', { params: jwt, body: { action: 'pause', ids: ['k'] } }),
+    )?.results.map((one) => one.outcome),
     read(await client.DELETE('/v1/api-keys/{key_id}', { params: { ...key, ...jwt } }))?.outcome,
     read(await client.GET('/v1/people', { params: jwt }))?.map((one) => one.block?.reason),
     read(await client.POST('/v1/people/{person_id}/end-sessions', { params: { ...person, ...jwt } }))?.receipt.ms,
@@ -69,6 +93,7 @@ export async function everyOperation(): Promise<unknown[]> {
     read(await client.GET('/v1/widget-settings'))?.theme,
     read(await client.PATCH('/v1/widget-settings', { body: { theme: 'dark', title: null } }))?.title,
     read(await client.GET('/v1/me'))?.limits.per_minute.remaining,
+    read(await client.GET('/v1/verify', { params: { query: { cost: 0 } } }))?.key_id,
     read(await client.GET('/v1/widget/config', { params: { query: { client_key: 'pk' } } }))?.branding.position,
     guest?.visitor_token,
     read(await client.POST('/v1/widget/auth/user-token', { body: { external_user_id: 'u' } }))?.user_token,
@@ -76,6 +101,7 @@ export async function everyOperation(): Promise<unknown[]> {
       await client.POST('/v1/widget/auth/exchange', { body: { client_key: 'pk', user_token: 'ut' } }),
     )?.refresh_token,
     read(await client.POST('/v1/widget/auth/refresh', { body: { refresh_token: 'rt' } }))?.expires_in,
+    read(await client.GET('/v1/verify', { params: { query: { scope: 'reports:read' } } }))?.scopes,
     read(await client.GET('/v1/widget/jwks.json'))?.keys[0]?.kid,
   ];
 }

@@ -88,6 +88,7 @@ class RedisModel:
         revoked: str,
         generation: str,
         _keep_revoked: str,
+        _most_revoked: str,
     ) -> list[Any]:
         redis_id = self._whoami(nonce)
         self.earlier = copy.deepcopy(self.memory)
@@ -97,7 +98,8 @@ class RedisModel:
         if keep != "0" and workers:
             self.memory.sets[keys[1]] = set(workers)
         if revoked:
-            known = self.memory.recent.setdefault(revoked, generation)
+            known = self.memory.recent.pop(revoked, generation)
+            self.memory.recent[revoked] = known  # the latest is the last
             if known and (not generation or int(generation) > int(known)):
                 self.memory.recent[revoked] = generation
         for deliver in self._subscribers:
@@ -121,8 +123,14 @@ class RedisModel:
         ]
         return self._hdel("", *unchanged)
 
-    def _hgetall(self, key: str) -> dict[str, str]:
-        return dict(self.memory.recent if key.endswith(":recent") else self.memory.state)
+    def _hgetall(self, _key: str) -> dict[str, str]:
+        return dict(self.memory.state)
+
+    def _zrevrange(self, _key: str, first: str, last: str) -> list[str]:
+        return list(self.memory.recent)[::-1][int(first) : int(last) + 1]
+
+    def _hmget(self, _key: str, *names: str) -> list[str | None]:
+        return [self.memory.recent.get(name) for name in names]
 
     def _hget(self, _key: str, name: str) -> str | None:
         return self.memory.recent.get(name)
