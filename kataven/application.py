@@ -13,7 +13,7 @@ from typing import Any
 
 from flask import Flask
 
-from kataven import api, assembly, logs
+from kataven import api, assembly, logs, process_services
 from kataven.api import security_events
 from kataven.commands import flask_commands
 from kataven.hub import pages_app
@@ -90,22 +90,18 @@ def _api(settings: Settings, services: Services, blueprints: Iterable[ApiBluepri
 def _event_receiver(settings: Settings, services: Services) -> SecurityEventReceiver | None:
     if settings.events_audience is None:
         return None
-    issuer = settings.events_issuer or settings.oidc_issuer
-    keys = JwksClient(issuer, HttpFetcher(), allow_loopback_http=settings.development)
-    replays = Replays(settings.redis_url.get_secret_value())
-    services.closers.append(replays.close)
-    return SecurityEventReceiver(
-        SignedEvents(keys, issuer, settings.events_audience, time.time),
-        issuer,
-        services.people,
-        replays,
-        lambda kind, outcome: services.metrics.security_events.labels(kind, outcome).inc(),
-    )
+
+    def count(kind: str, outcome: str) -> None:
+        services.metrics.security_events.labels(kind, outcome).inc()
+
+    receiver = process_services.event_receiver(settings, services.people, count)
+    services.closers.append(receiver.replays.close)
+    return receiver
 
 
 def _hub(settings: Settings, services: Services) -> Flask:
     hub = _create_flask("kataven-hub", settings, services)
-    hub_services = _hub_services(settings)
+    hub_services = _hub_services(settings, services)
     services.closers.append(hub_services.close)
     pages = pages_app.create(services, hub_services)
     hub.extensions[pages_app.PAGES] = pages
@@ -115,7 +111,7 @@ def _hub(settings: Settings, services: Services) -> Flask:
     return hub
 
 
-def _hub_services(settings: Settings) -> HubServices:
+def _hub_services(settings: Settings, services: Services) -> HubServices:
     connection = assembly.issuer_connection(settings)
     fetcher = HttpFetcher(connection)
     keys = JwksClient(settings.oidc_issuer, fetcher, allow_loopback_http=settings.development)

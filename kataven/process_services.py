@@ -5,7 +5,8 @@ Building opens no connections and starts no threads. `Services.start()` starts a
 
 from __future__ import annotations
 
-from collections.abc import Collection
+import time
+from collections.abc import Callable, Collection
 from functools import partial
 
 from flask import Flask, g
@@ -19,12 +20,18 @@ from kataven.assembly import Foundation
 from kataven.authservice import codec
 from kataven.authservice.client import AuthServiceChannel, RemoteIssuer, RemoteVerifier
 from kataven.authservice.tls import TlsFiles
+from kataven.identity.fetch import HttpFetcher
 from kataven.identity.issuer import Issuer
+from kataven.identity.issuer_connection import IssuerConnection
+from kataven.identity.jwks import JwksClient
 from kataven.identity.scopes import KnownScopes
 from kataven.identity.signing import SigningRing
 from kataven.identity.verifier import Verifier
 from kataven.operations.journal_replay import JournalReplayer
 from kataven.people.access import PeopleAccess
+from kataven.people.receiver import SecurityEventReceiver
+from kataven.people.replays import Replays
+from kataven.people.signed_events import SignedEvents
 from kataven.ratelimit.fallback_stats import FallbackCounters
 from kataven.ratelimit.limiter import Limiter
 from kataven.revocation.cache import CachingVerifier
@@ -98,6 +105,28 @@ def build_services(settings: Settings, app_name: str) -> Services:
         traces=traces,
         security_contact=_security_contact(settings),
         scopes=KnownScopes(settings.scopes),
+    )
+
+
+def event_receiver(
+    settings: Settings, people: PeopleAccess, count: Callable[[str, str], None]
+) -> SecurityEventReceiver:
+    """The receiver of security event tokens. Raises RuntimeError if no audience is configured.
+
+    `count` is called with each event's type and what was done. The caller closes `replays`.
+    """
+    if settings.events_audience is None:
+        raise RuntimeError("KATAVEN_EVENTS_AUDIENCE is not set")
+    issuer = settings.events_issuer or settings.oidc_issuer
+    # The connection to the OIDC issuer may have its own authorities and proxy; another transmitter does not.
+    connection = assembly.issuer_connection(settings) if issuer == settings.oidc_issuer else IssuerConnection()
+    keys = JwksClient(issuer, HttpFetcher(connection), allow_loopback_http=settings.development)
+    return SecurityEventReceiver(
+        SignedEvents(keys, issuer, settings.events_audience, time.time),
+        issuer,
+        people,
+        Replays(settings.redis_url.get_secret_value()),
+        count,
     )
 
 

@@ -180,6 +180,16 @@ class Settings(BaseModel):
         None,
         description="Issuer of security event tokens. Its discovery document names its keys. Unset: the OIDC issuer.",
     )
+    events_poll_url: str | None = Field(
+        None,
+        description="Poll endpoint of the transmitter of security event tokens (RFC 8936), for "
+        "`kataven events poll`. Unset: events are only received by push.",
+    )
+    events_poll_token: SecretStr | None = Field(
+        None,
+        min_length=1,
+        description="Bearer token for `KATAVEN_EVENTS_POLL_URL`. Unset: the poller sends none.",
+    )
     blueprints: tuple[str, ...] = Field(
         (),
         description="Blueprints of other installed packages that the API adds, by the name of their entry point in the "
@@ -395,6 +405,7 @@ def load(environ: Mapping[str, str]) -> Settings:
         _slots_problems,
         _issuer_problems,
         _client_problems,
+        _event_problems,
         _url_problems,
         _security_problems,
         _traces_problems,
@@ -474,6 +485,17 @@ def _client_problems(values: Mapping[str, Any]) -> Iterator[str]:
         yield "KATAVEN_OIDC_CLIENT_IDS: lists no client; unset it to accept tokens of all clients"
     elif values.get("hub_client_id", values["oidc_client_ids"][0]) not in values["oidc_client_ids"]:
         yield "KATAVEN_OIDC_CLIENT_IDS: must contain KATAVEN_HUB_CLIENT_ID, which the Hub needs"
+
+
+def _event_problems(values: Mapping[str, str]) -> Iterator[str]:
+    development = values.get("env") == Environment.DEVELOPMENT
+    for name in ("events_issuer", "events_poll_url"):
+        if name in values and not is_trustworthy_url(values[name], allow_loopback_http=development):
+            yield f"{PREFIX}{name.upper()}: must be an https URL; http is accepted only for this machine in development"
+    if "events_audience" not in values:
+        for name in ("events_poll_url", "events_poll_token", "events_issuer"):
+            if name in values:
+                yield f"KATAVEN_EVENTS_AUDIENCE: is missing; {PREFIX}{name.upper()} has no effect without it"
 
 
 _WEB, _ANY = ("https", "http"), ("https", "http", "wss", "ws")

@@ -12,20 +12,15 @@ from http import HTTPStatus
 import orjson
 from flask import Response, request
 
-from kataven.identity.errors import VerifierUnavailable
-from kataven.people.receiver import SecurityEventReceiver
+from kataven.people.receiver import NOT_APPLIED, SecurityEventReceiver
 from kataven.people.signed_events import EventRefused
 from kataven.ratelimit.budget import AddressBudgetKind
-from kataven.revocation.receipt import RevocationUnconfirmed
 from kataven.web.access import PUBLIC
 from kataven.web.operation import ApiBlueprint, Audience, ResponseSpec
 from kataven.web.request_context import RequestContext
 
 CONTENT_TYPE = "application/secevent+jwt"
 MAX_BYTES = 8 * 1024
-_ERRORS = {"issuer": "invalid_issuer", "audience": "invalid_audience"}
-_ERRORS |= dict.fromkeys(("signature", "key_id", "algorithm"), "invalid_key")
-"""RFC 8935, section 2.4, by the rule that refuses. All other rules are `invalid_request`."""
 
 _log = logging.getLogger(__name__)
 
@@ -52,8 +47,8 @@ def blueprint_for(receiver: SecurityEventReceiver) -> ApiBlueprint:
             context.record(AddressBudgetKind.REFUSED)
             context.problem = "security_event_refused"
             _log.warning("security event refused", extra={"rule": refused.rule})
-            return _error(_ERRORS.get(refused.rule, "invalid_request"), f"{refused.rule}: {refused}")
-        except (RevocationUnconfirmed, VerifierUnavailable) as error:
+            return _error(refused.set_error, refused.description)
+        except NOT_APPLIED as error:
             context.problem = "unavailable"
             _log.warning("security event not confirmed", extra={"error": type(error).__name__})
             return Response(status=HTTPStatus.SERVICE_UNAVAILABLE, headers={"Retry-After": "1"})

@@ -15,12 +15,11 @@ from flask import Response, request
 from kataven.hub.page_blueprint import HubRequest, PageBlueprint
 from kataven.hub.session_middleware import hub_services
 from kataven.hub.sessions import SessionsUnavailable
-from kataven.identity.errors import VerifierUnavailable
 from kataven.identity.jwt import LEEWAY_SECONDS
 from kataven.people.access import Cause
+from kataven.people.receiver import NOT_APPLIED
 from kataven.people.signed_events import EventRefused, Logout
 from kataven.ratelimit.budget import AddressBudgetKind
-from kataven.revocation.receipt import RevocationUnconfirmed
 
 blueprint = PageBlueprint("backchannel-logout", __name__)
 
@@ -45,8 +44,8 @@ def backchannel_logout(hub_request: HubRequest) -> Response:
         hub_request.record(AddressBudgetKind.REFUSED)
         hub_request.problem = _REFUSED
         _log.warning("logout token refused", extra={"rule": refused.rule})
-        return _error(HTTPStatus.BAD_REQUEST, "invalid_request", f"{refused.rule}: {refused}")
-    except (RevocationUnconfirmed, SessionsUnavailable, VerifierUnavailable) as error:
+        return _error(HTTPStatus.BAD_REQUEST, "invalid_request", refused.description)
+    except (*NOT_APPLIED, SessionsUnavailable) as error:
         hub_request.problem = "unavailable"
         _log.warning("logout token not confirmed", extra={"error": type(error).__name__})
         response = _error(HTTPStatus.SERVICE_UNAVAILABLE, "temporarily_unavailable", "Send the token again.")
@@ -57,16 +56,18 @@ def backchannel_logout(hub_request: HubRequest) -> Response:
 def _apply(hub_request: HubRequest, logout: Logout) -> Response:
     """Raises EventRefused for a token that was applied before, and the errors of `PeopleAccess`."""
     people, replays = hub_request.services.people, hub_services().replays
-    if replays.was_applied(people.issuer, logout.jti):
-        raise EventRefused("replay", "This logout token was received before.")
-    sub = logout.sub or hub_services().sessions.subject_of(logout.sid or "")
-    if sub is None:
-        # A session at the issuer that no sign-in of the Hub belongs to: nothing of the Hub ends with it.
-        _log.info("logout token of a session that is not known")
-        return _confirmed()
-    receipt = people.end_sessions(people.person(sub), None, _CAUSE, signed_out=True, at=logout.issued_at)
-    replays.remember(people.issuer, logout.jti, logout.expires_at + LEEWAY_SECONDS - hub_services().sessions.now())
-    _log.info("sessions ended by the issuer", extra={"person": people.person(sub).id, "receipt": receipt.as_json()})
+    with replays.claimed(people.issuer, logout.jti):
+        if replays.was_applied(people.issuer, logout.jti):
+            raise EventRefused("replay", "This logout token was received before.")
+        sub = logout.sub or hub_services().sessions.subject_of(logout.sid or "")
+        if sub is None:
+            # A session at the issuer that no sign-in of the Hub belongs to: nothing of the Hub ends with it.
+            _log.info("logout token of a session that is not known")
+            return _confirmed()
+        person, at = people.person(sub), logout.issued_at
+        receipt = people.apply_event(person, "backchannel-logout", _CAUSE, signed_out=True, at=at)
+        replays.remember(people.issuer, logout.jti, logout.expires_at + LEEWAY_SECONDS - hub_services().sessions.now())
+    _log.info("sessions ended by the issuer", extra={"person": person.id, "receipt": receipt.as_json()})
     return _confirmed()
 
 

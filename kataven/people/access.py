@@ -9,6 +9,7 @@ own, and the same call completes it.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -18,9 +19,18 @@ from kataven.identity.people import Person
 from kataven.revocation.receipt import Receipt
 from kataven.revocation.revocation import Intent, Revocation
 from kataven.revocation.target import RevocationTarget
-from kataven.system import cutoffs, intents
+from kataven.system import cutoffs, intents, operators
 from kataven.system.cutoffs import Block
 from kataven.system.database import SystemDatabase
+from kataven.system.errors import SystemDatabaseUnavailable
+
+EVENT_APPLIED = "security_event.applied"
+EVENT_IGNORED = "security_event.ignored"
+"""The actions of the issuer's events in the operator audit log. An applied event without a receipt was not confirmed,
+and the issuer sends it again."""
+MAX_KIND_LENGTH = 100
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +87,31 @@ class PeopleAccess:
             )
             intent = _intent(session, person.id, account)
         return self._revocation.revoke(intent)
+
+    def apply_event(self, person: Person, kind: str, cause: Cause, *, signed_out: bool, at: float) -> Receipt:
+        """`end_sessions` in all accounts for an event of the issuer, which is added to the operator audit log in the
+        same transaction. `kind` is the name of the event."""
+        with self._database.writing() as session:
+            cutoffs.add(
+                session, person, None, reason=cause.reason, created_by=cause.actor, signed_out=signed_out, at=at
+            )
+            intent = _intent(session, person.id, None)
+            detail = {"event": kind, "person": person.id, "sub": person.sub}
+            event = operators.record(session, cause.actor, EVENT_APPLIED, None, detail)
+            session.flush()
+            event_id = event.id
+        receipt = self._revocation.revoke(intent)
+        try:
+            with self._database.writing() as session:
+                operators.add_detail(session, event_id, {"receipt": receipt.as_json()})
+        except SystemDatabaseUnavailable:  # the event is applied and confirmed; the log line has the receipt
+            _log.warning("the receipt of an event could not be added to the operator audit log")
+        return receipt
+
+    def record_ignored_event(self, kind: str, actor: str) -> None:
+        """Add a verified event that ends nothing to the operator audit log."""
+        with self._database.writing() as session:
+            operators.record(session, actor, EVENT_IGNORED, None, {"event": kind[:MAX_KIND_LENGTH]})
 
     def block(self, person: Person, name: str, account: str, cause: Cause) -> Receipt:
         """Refuse the user in one account until `lift`, whatever the issuer's tokens say."""

@@ -40,12 +40,26 @@ SIGNED_OUT: Mapping[str, bool] = {
 of claims, such as a role, a new token is sufficient."""
 
 
+_SET_ERRORS = {"issuer": "invalid_issuer", "audience": "invalid_audience"}
+_SET_ERRORS |= dict.fromkeys(("signature", "key_id", "algorithm"), "invalid_key")
+
+
 class EventRefused(Exception):
     """The token is invalid. `rule` names the reason; the message contains nothing of the token."""
 
     def __init__(self, rule: str, detail: str) -> None:
         super().__init__(detail)
         self.rule = rule
+
+    @property
+    def set_error(self) -> str:
+        """The code for the transmitter of a SET (RFC 8935, section 2.4; RFC 8936 uses the same registry)."""
+        return _SET_ERRORS.get(self.rule, "invalid_request")
+
+    @property
+    def description(self) -> str:
+        """The rule and the reason, for the sender."""
+        return f"{self.rule}: {self}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -153,15 +153,23 @@ def statements(harness: AppHarness) -> Iterator[list[str]]:
 def test_a_token_that_is_newer_than_the_latest_cutoffs_costs_no_statement(
     harness: AppHarness, dana: Persona, statements: list[str]
 ) -> None:
-    now = int(time.time())
+    now, stats = int(time.time()), harness.services.revocation.stats
     harness.services.people.end_sessions(Person(harness.issuer.url, f"else-{uuid4()}"), None, CAUSE)
-    harness.services.revocation.announce(RevocationTarget(None))
-    first, second, old = (with_token(harness, dana, iat=iat) for iat in (now + 20, now + 21, now - 60))
-    assert outcome(first) == "accepted"
-    statements.clear()
-    outcome(second)
-    assert statements == []
-    outcome(old)
+    for number in range(30):
+        harness.services.revocation.guard.clear()
+        before = (stats.gaps, stats.bypasses)
+        first, second, old = (
+            with_token(harness, dana, iat=iat, jti=f"{number} {iat}") for iat in (now + 20, now + 21, now - 60)
+        )
+        assert outcome(first) == "accepted"
+        statements.clear()
+        outcome(second)
+        newer = list(statements)
+        outcome(old)
+        # Without a lease, as on a busy machine, the worker does not use what it has cached.
+        if (stats.gaps, stats.bypasses) == before:
+            break
+    assert newer == []
     assert len(statements) == 1
 
 

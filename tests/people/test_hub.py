@@ -158,7 +158,7 @@ def test_without_a_receipt_the_issuer_is_asked_to_send_the_token_again(
         raise error
 
     with monkeypatch.context() as patch:
-        patch.setattr(services.people, "end_sessions", unconfirmed)
+        patch.setattr(services.people, "apply_event", unconfirmed)
         response = send(hub, token)
     assert (response.status_code, response.headers["Retry-After"]) == (503, "1")
     assert response.headers["Cache-Control"] == "no-store"
