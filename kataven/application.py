@@ -143,6 +143,7 @@ def _hub_services(settings: Settings, services: Services) -> HubServices:
         api_meter=Meter(settings.redis_url.get_secret_value(), "api"),
         operators_org_id=settings.operators_org_id,
         role_claims=settings.oidc_role_claims,
+        confirmations=services.confirmations,
         runner=Runner(Path(__file__).resolve().parents[1]),  # where a new process imports the same `kataven`
     )
 

@@ -29,6 +29,8 @@ from kataven.identity.signing import SigningRing
 from kataven.identity.verifier import Verifier
 from kataven.operations.journal_replay import JournalReplayer
 from kataven.people.access import PeopleAccess
+from kataven.people.confirmations import Bound, Confirmations, ConfirmingVerifier
+from kataven.people.introspection import Introspector
 from kataven.people.receiver import SecurityEventReceiver
 from kataven.people.replays import Replays
 from kataven.people.signed_events import SignedEvents
@@ -78,6 +80,9 @@ def build_services(settings: Settings, app_name: str) -> Services:
     limiter = Limiter.at(
         settings.redis_url.get_secret_value(), app=app_name, workers=settings.workers, stats=fallback_stats
     )
+    confirmations = _confirmations(settings, parts, metrics)
+    if confirmations is not None:
+        verifier = ConfirmingVerifier(verifier, confirmations)
     metered = MeteredVerifier(verifier, limiter.addresses, client_address, metrics.record_lookup)
     metrics_token = settings.metrics_token
     replayer = JournalReplayer(parts.directory.database, parts.sessions, parts.revocation, parts.histories)
@@ -95,6 +100,7 @@ def build_services(settings: Settings, app_name: str) -> Services:
         last_used=last_used,
         widget=_widget(settings, parts, issuer),
         people=PeopleAccess(parts.directory.database, parts.revocation, settings.oidc_issuer),
+        confirmations=confirmations,
         people_seen=SeenPeopleTracker(partial(_store_people, parts.sessions, settings.oidc_issuer)),
         metrics=metrics,
         auth_service=auth_service,
@@ -105,7 +111,24 @@ def build_services(settings: Settings, app_name: str) -> Services:
         traces=traces,
         security_contact=_security_contact(settings),
         scopes=KnownScopes(settings.scopes),
+        closers=[] if confirmations is None else [confirmations.close],
     )
+
+
+def _confirmations(settings: Settings, parts: Foundation, metrics: Metrics) -> Confirmations | None:
+    if settings.oidc_introspection_seconds is None:
+        return None
+    connection = assembly.issuer_connection(settings)
+    introspector = Introspector(
+        settings.oidc_issuer,
+        assembly.introspection_client(settings),
+        HttpFetcher(connection),
+        connection.client_options(),
+        allow_loopback_http=settings.development,
+    )
+    bound = Bound(settings.oidc_introspection_seconds, settings.oidc_introspection_grace_seconds)
+    count = metrics.record_introspection
+    return Confirmations(introspector, parts.revocation.guard, bound, count)
 
 
 def event_receiver(

@@ -35,6 +35,7 @@ from kataven.identity.errors import AccountMismatch, ExpiredCredential, InvalidC
 from kataven.identity.jwt import JwtVerifier, VerifiedClaims
 from kataven.identity.people import Presented
 from kataven.identity.principal import CredentialKind, Principal
+from kataven.people.confirmations import Confirmations
 from kataven.people.replays import Replays
 from kataven.people.signed_events import SignedEvents
 from kataven.ratelimit.budget import AddressBudgetKind
@@ -80,6 +81,8 @@ class HubServices:
     role_claims: tuple[str, ...]
     runner: Runner
     """Runs migrations in a separate process."""
+    confirmations: Confirmations | None = None
+    """Limits how long tokens are accepted without the issuer's confirmation; None if that is not configured."""
     servers: ServerWatch = field(default_factory=ServerWatch)
 
     @property
@@ -98,8 +101,12 @@ class HubServices:
         self.api_meter.close()
 
     def claims(self, user: SignedInUser) -> VerifiedClaims:
-        """The verified claims of the user's access token. Raises the errors of `JwtVerifier.claims`."""
-        return self.access_tokens.claims(user.access_token)
+        """The verified claims of the user's access token. Raises the errors of `JwtVerifier.claims`, and those of
+        `Confirmations.require`."""
+        claims = self.access_tokens.claims(user.access_token)
+        if self.confirmations is not None:
+            self.confirmations.require(user.access_token, claims)
+        return claims
 
     def is_operator(self, claims: VerifiedClaims) -> bool:
         return self.operators_org_id is not None and grants.is_operator(

@@ -51,6 +51,9 @@ class Principal:
     """The former secret whose grace period starts with the first use of this one, if that is not recorded yet."""
     person: str | None = None
     """The id of the user: see `Person.id`. None for an API key."""
+    recheck_at: float | None = None
+    """Until when this result may be cached, on the monotonic clock of this process. None: no limit. Not sent to other
+    processes."""
 
     @property
     def label(self) -> str:

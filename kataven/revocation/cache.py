@@ -125,7 +125,10 @@ class CachingVerifier:
 
     def _cache_principal(self, fill_token: int, key: bytes, principal: Principal, now: float) -> None:
         target = RevocationTarget(principal.account, principal.id, principal.person)
-        put = partial(self._principals.put, key, principal, target, now=now, expires=now + self._ttl_seconds)
+        expires = now + self._ttl_seconds
+        if principal.recheck_at is not None:
+            expires = min(expires, principal.recheck_at)
+        put = partial(self._principals.put, key, principal, target, now=now, expires=expires)
         if not self._guard.cache_result(fill_token, target, put):
             self._stats.stale_drops += 1
 

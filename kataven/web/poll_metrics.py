@@ -1,4 +1,4 @@
-"""The metrics of `kataven events poll`, which is a process of its own, and the server that publishes them."""
+"""The metrics of `kataven events poll`, a separate process, and the server that publishes them."""
 
 from __future__ import annotations
 

@@ -15,6 +15,7 @@ from kataven.identity.jwks import JwksClient
 from kataven.identity.scopes import KnownScopes
 from kataven.identity.verifier import Verifier
 from kataven.people.access import PeopleAccess
+from kataven.people.confirmations import Confirmations
 from kataven.ratelimit.fallback_stats import FallbackCounters
 from kataven.ratelimit.limiter import Limiter
 from kataven.revocation.revocation import Revocation
@@ -92,6 +93,9 @@ class Services:
     """None if credentials are verified in-process."""
     issuer_keys: JwksClient | None = None
     """The OIDC issuer's keys, with which JWTs are verified in-process; None with an auth-service."""
+
+    confirmations: Confirmations | None = None
+    """Limits how long JWTs are accepted without the issuer's confirmation; None if that is not configured."""
 
     traces: TraceExport | None = None
     """Records and exports spans; None if traces are off."""

@@ -57,6 +57,8 @@ class Shape:
     """Whether signing out is confirmed at the host of the login page."""
     backchannel_logout_uri: str | None = None
     """Where the issuer reports that a user signed out."""
+    introspection_clients: list[Mapping[str, Any]] = field(default_factory=list)
+    """Further clients, which may introspect tokens."""
 
 
 class IndependentIssuers:
@@ -90,6 +92,14 @@ class IndependentIssuers:
     def access_token(self, issuer: str, sub: str) -> str:
         """An access token of a user, issued now."""
         return str(self._ask("/access-token", json.dumps({"issuer": issuer, "sub": sub}))["token"])
+
+    def opaque_token(self, issuer: str, sub: str) -> str:
+        """An access token that only the issuer can read."""
+        return str(self._ask("/opaque-token", json.dumps({"issuer": issuer, "sub": sub}))["token"])
+
+    def revoke_token(self, issuer: str, token: str) -> None:
+        """Revoke an opaque token."""
+        self._ask("/revoke-token", json.dumps({"issuer": issuer, "token": token}))
 
     def sign_out(self, issuer: str, sub: str) -> bool:
         """Sign a user out by back-channel logout. Returns whether the client confirmed it."""

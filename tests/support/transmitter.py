@@ -91,11 +91,15 @@ def _is_poll_request(said: Any) -> bool:
     )
 
 
-class _Server(ThreadingMixIn, WSGIServer):
+class ThreadingServer(ThreadingMixIn, WSGIServer):
+    """Serves each request in a thread."""
+
     daemon_threads = True
 
 
-class _Quiet(WSGIRequestHandler):
+class QuietHandler(WSGIRequestHandler):
+    """Does not log requests."""
+
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the name in the base class
         pass
 
@@ -104,7 +108,7 @@ class _Quiet(WSGIRequestHandler):
 def transmitting(token: str | None = None) -> Iterator[RfcTransmitter]:
     """A transmitter on a free port."""
     transmitter = RfcTransmitter(token)
-    with make_server("127.0.0.1", 0, transmitter, _Server, _Quiet) as server:
+    with make_server("127.0.0.1", 0, transmitter, ThreadingServer, QuietHandler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         transmitter.url = f"http://127.0.0.1:{server.server_port}/events"
         try:

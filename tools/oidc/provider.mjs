@@ -37,6 +37,20 @@ async function accessToken(issuer, sub) {
   return new SignJWT(claims).setProtectedHeader({ alg: shape.access_algorithm, kid: "rsa", typ: shape.access_type }).sign(key);
 }
 
+// An opaque access token. The provider introspects only these: it does not store JWTs.
+async function opaqueToken(issuer, sub) {
+  const { provider, shape } = PROVIDERS.get(issuer);
+  const client = await provider.Client.find(shape.client_id);
+  const token = new provider.AccessToken({ accountId: sub, client, scope: "openid" });
+  return token.save();
+}
+
+// The user's session ends at the provider: the token is not active any more.
+async function revokeToken(issuer, token) {
+  const { provider } = PROVIDERS.get(issuer);
+  await (await provider.AccessToken.find(token)).destroy();
+}
+
 // Resolves when the client has confirmed that the user is signed out.
 async function signOut(issuer, sub) {
   const { provider, shape } = PROVIDERS.get(issuer);
@@ -74,6 +88,7 @@ function configuration(shape, provider, login) {
         id_token_signed_response_alg: shape.id_algorithm,
         ...(shape.backchannel_logout_uri && { backchannel_logout_uri: shape.backchannel_logout_uri }),
       },
+      ...shape.introspection_clients,
     ],
     // Its dispatcher refuses loopback addresses, where the Hub is.
     fetch: (url, { dispatcher, ...options }) => globalThis.fetch(url, options),
@@ -105,6 +120,7 @@ function configuration(shape, provider, login) {
     features: {
       devInteractions: { enabled: false },
       rpInitiatedLogout: { enabled: true },
+      introspection: { enabled: shape.introspection_clients.length > 0 },
       backchannelLogout: { enabled: Boolean(shape.backchannel_logout_uri) },
       pushedAuthorizationRequests: { enabled: true, requirePushedAuthorizationRequests: shape.requires_par },
       resourceIndicators: {
@@ -199,6 +215,14 @@ const control = createServer(async (request, response) => {
   if (url.pathname === "/expired") {
     const now = Math.floor(Date.now() / 1000);
     return json(response, { token: await resign(await body(request), { iat: now - 7200, exp: now - 3600 }) });
+  }
+  if (url.pathname === "/opaque-token") {
+    const { issuer, sub } = JSON.parse(await body(request));
+    return json(response, { token: await opaqueToken(issuer, sub) });
+  }
+  if (url.pathname === "/revoke-token") {
+    const { issuer, token } = JSON.parse(await body(request));
+    return json(response, { revoked: (await revokeToken(issuer, token)) ?? true });
   }
   if (url.pathname === "/access-token" || url.pathname === "/backchannel-logout") {
     const { issuer, sub } = JSON.parse(await body(request));
