@@ -93,6 +93,10 @@ class IndependentIssuers:
         """An access token of a user, issued now."""
         return str(self._ask("/access-token", json.dumps({"issuer": issuer, "sub": sub}))["token"])
 
+    def signed(self, issuer: str, kind: str, claims: Mapping[str, Any]) -> str:
+        """A token of type `kind` with these claims, signed by the issuer."""
+        return str(self._ask("/signed", json.dumps({"issuer": issuer, "typ": kind, "claims": claims}))["token"])
+
     def opaque_token(self, issuer: str, sub: str) -> str:
         """An access token that only the issuer can read."""
         return str(self._ask("/opaque-token", json.dumps({"issuer": issuer, "sub": sub}))["token"])

@@ -37,6 +37,13 @@ async function accessToken(issuer, sub) {
   return new SignJWT(claims).setProtectedHeader({ alg: shape.access_algorithm, kid: "rsa", typ: shape.access_type }).sign(key);
 }
 
+// Any token with the provider's key, such as a security event token.
+async function signed(issuer, typ, claims) {
+  const { shape } = PROVIDERS.get(issuer);
+  const key = await importJWK(KEYS.find(({ kid }) => kid === "rsa"), shape.access_algorithm);
+  return new SignJWT(claims).setProtectedHeader({ alg: shape.access_algorithm, kid: "rsa", typ }).sign(key);
+}
+
 // An opaque access token. The provider introspects only these: it does not store JWTs.
 async function opaqueToken(issuer, sub) {
   const { provider, shape } = PROVIDERS.get(issuer);
@@ -215,6 +222,10 @@ const control = createServer(async (request, response) => {
   if (url.pathname === "/expired") {
     const now = Math.floor(Date.now() / 1000);
     return json(response, { token: await resign(await body(request), { iat: now - 7200, exp: now - 3600 }) });
+  }
+  if (url.pathname === "/signed") {
+    const { issuer, typ, claims } = JSON.parse(await body(request));
+    return json(response, { token: await signed(issuer, typ, claims) });
   }
   if (url.pathname === "/opaque-token") {
     const { issuer, sub } = JSON.parse(await body(request));
