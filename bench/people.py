@@ -5,7 +5,8 @@
 
 Each round has a separate user. Threads send requests with the user's access token to the workers. The provider (npm's
 `oidc-provider`, see tools/oidc) reports that the user signed out. The report is repeated until it is acknowledged, and
-the acknowledgement is the receipt. Every request that starts after it must be refused. Exits with 1 if one was accepted.
+the acknowledgement is the receipt. Every request that starts after it must be refused. Exits with 1 if one was
+accepted.
 
     logout   back-channel logout to the Hub; the receipt is the status 200
     push     a signed security event to the API (RFC 8935); the receipt is the status 202
@@ -186,7 +187,7 @@ def by_poll(site: Site, sub: str) -> bool:
     assert site.transmitter is not None
     jti, token = _event(site, sub)
     site.transmitter.offer(jti, token)
-    site.transmitter.wait_for(lambda: jti in site.transmitter.acknowledged, REPORT_SECONDS)  # type: ignore[union-attr]
+    site.transmitter.wait_for(lambda: jti in site.transmitter.acknowledged, REPORT_SECONDS)
     return True
 
 
