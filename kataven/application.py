@@ -13,7 +13,8 @@ from typing import Any
 
 from flask import Flask
 
-from kataven import api, assembly, logs
+from kataven import api, assembly, logs, process_services
+from kataven.api import security_events
 from kataven.commands import flask_commands
 from kataven.hub import pages_app
 from kataven.hub.provider import Client, Provider
@@ -24,6 +25,9 @@ from kataven.identity.fetch import HttpFetcher
 from kataven.identity.jwks import JwksClient
 from kataven.identity.jwt import JwtVerifier
 from kataven.identity.jwt_use import IdTokens
+from kataven.people.receiver import SecurityEventReceiver
+from kataven.people.replays import Replays
+from kataven.people.signed_events import SignedEvents
 from kataven.process_services import build_services
 from kataven.ratelimit.limiter import Meter
 from kataven.settings import Settings
@@ -60,7 +64,7 @@ API_BLUEPRINTS = (*api.BLUEPRINTS, health.blueprint, scrape.blueprint, security_
 def create_api(settings: Settings, blueprints: Iterable[ApiBlueprint] = ()) -> Flask:
     """The API: `/v1`, its aliases, the health checks and the API reference. `blueprints` are those of other packages,
     in addition to those that `settings` names."""
-    return _create_flask("kataven-api", settings, build_services(settings, "api"), blueprints)
+    return _api(settings, build_services(settings, "api"), blueprints)
 
 
 def create_hub(settings: Settings) -> Flask:
@@ -71,15 +75,33 @@ def create_hub(settings: Settings) -> Flask:
 def create_app(settings: Settings) -> Flask:
     """The API and the Hub in one process, routed by the `Host` header. Returns the API's Flask app, for `flask …`."""
     services = build_services(settings, "api")
-    app = _create_flask("kataven-api", settings, services)
+    app = _api(settings, services)
     hub = _hub(settings, services)
     app.wsgi_app = hosts.ByHost(settings.hub_host, hub.wsgi_app, otherwise=app.wsgi_app)  # type: ignore[method-assign]
     return app
 
 
+def _api(settings: Settings, services: Services, blueprints: Iterable[ApiBlueprint] = ()) -> Flask:
+    receiver = _event_receiver(settings, services)
+    own = () if receiver is None else (security_events.blueprint_for(receiver),)
+    return _create_flask("kataven-api", settings, services, blueprints, own)
+
+
+def _event_receiver(settings: Settings, services: Services) -> SecurityEventReceiver | None:
+    if settings.events_audience is None:
+        return None
+
+    def count(kind: str, outcome: str) -> None:
+        services.metrics.security_events.labels(kind, outcome).inc()
+
+    receiver = process_services.event_receiver(settings, services.people, count)
+    services.closers.append(receiver.replays.close)
+    return receiver
+
+
 def _hub(settings: Settings, services: Services) -> Flask:
     hub = _create_flask("kataven-hub", settings, services)
-    hub_services = _hub_services(settings)
+    hub_services = _hub_services(settings, services)
     services.closers.append(hub_services.close)
     pages = pages_app.create(services, hub_services)
     hub.extensions[pages_app.PAGES] = pages
@@ -89,7 +111,7 @@ def _hub(settings: Settings, services: Services) -> Flask:
     return hub
 
 
-def _hub_services(settings: Settings) -> HubServices:
+def _hub_services(settings: Settings, services: Services) -> HubServices:
     connection = assembly.issuer_connection(settings)
     fetcher = HttpFetcher(connection)
     keys = JwksClient(settings.oidc_issuer, fetcher, allow_loopback_http=settings.development)
@@ -116,14 +138,23 @@ def _hub_services(settings: Settings) -> HubServices:
             allow_loopback_http=settings.development,
         ),
         access_tokens=access_tokens,
+        events=SignedEvents(keys, settings.oidc_issuer, client.id, time.time),
+        replays=Replays(settings.redis_url.get_secret_value()),
         api_meter=Meter(settings.redis_url.get_secret_value(), "api"),
         operators_org_id=settings.operators_org_id,
         role_claims=settings.oidc_role_claims,
+        confirmations=services.confirmations,
         runner=Runner(Path(__file__).resolve().parents[1]),  # where a new process imports the same `kataven`
     )
 
 
-def _create_flask(name: str, settings: Settings, services: Services, blueprints: Iterable[ApiBlueprint] = ()) -> Flask:
+def _create_flask(
+    name: str,
+    settings: Settings,
+    services: Services,
+    blueprints: Iterable[ApiBlueprint] = (),
+    own: Iterable[ApiBlueprint] = (),
+) -> Flask:
     logs.install()
     # No static folder: every path is declared together with its access rule.
     app = SynchronousFlask(name, static_folder=None, root_path=str(Path(__file__).parent))
@@ -138,7 +169,7 @@ def _create_flask(name: str, settings: Settings, services: Services, blueprints:
     pipeline.install(app)
     http_conventions.install(app)
     cors.install(app)
-    every = register_blueprints(app, API_BLUEPRINTS, blueprints, settings.blueprints)
+    every = register_blueprints(app, (*API_BLUEPRINTS, *own), blueprints, settings.blueprints)
     for blueprint in every:
         services.scopes.add(sorted(blueprint.scopes))
     reference.install(app, every, settings.public_url)

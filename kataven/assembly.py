@@ -12,6 +12,7 @@ from sqlalchemy.exc import DBAPIError
 
 from kataven import __version__
 from kataven.account.key_store import SqlKeyStore
+from kataven.identity.client_assertion import ClientAuthentication, ClientKey, ClientSecret, read_key_file
 from kataven.identity.fetch import HttpFetcher
 from kataven.identity.issuer import LocalIssuer
 from kataven.identity.issuer_connection import IssuerConnection
@@ -149,8 +150,25 @@ def issuer_keys(settings: Settings) -> JwksClient:
 
 def access_tokens(settings: Settings, keys: JwksClient) -> JwtVerifier:
     """The verifier of users' access tokens."""
-    use = AccessTokens(settings.oidc_client_ids)
+    use = AccessTokens(
+        settings.oidc_client_ids,
+        requires_type=settings.oidc_access_tokens == "at+jwt",
+        sign_in_client=settings.hub_client_id,
+    )
     return JwtVerifier(keys, settings.oidc_issuer, settings.oidc_audience, time.time, use)
+
+
+def introspection_client(settings: Settings) -> ClientAuthentication:
+    """How this process authenticates at the issuer's introspection endpoint."""
+    client_id = settings.oidc_introspection_client_id
+    if settings.oidc_introspection_key is not None:
+        key = read_key_file(settings.oidc_introspection_key)
+        client_id = client_id or key.client_id or settings.hub_client_id
+        return ClientKey(client_id, settings.oidc_issuer, key.key_id, key.private)
+    secret = settings.oidc_introspection_client_secret or settings.hub_client_secret
+    if secret is None:
+        raise RuntimeError("no secret for the introspection endpoint is configured")
+    return ClientSecret(client_id or settings.hub_client_id, secret.get_secret_value())
 
 
 def local_verifier(settings: Settings, parts: Foundation, keys: JwksClient | None = None) -> LocalVerifier:

@@ -5,22 +5,35 @@ Building opens no connections and starts no threads. `Services.start()` starts a
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable, Collection
 from functools import partial
 
 from flask import Flask, g
 
 from kataven import assembly
 from kataven.account import last_used_tracker, rotation
+from kataven.account import people as seen_people
 from kataven.account.last_used_tracker import Uses
+from kataven.account.people import SeenPeopleTracker, Sighting
 from kataven.assembly import Foundation
 from kataven.authservice import codec
 from kataven.authservice.client import AuthServiceChannel, RemoteIssuer, RemoteVerifier
 from kataven.authservice.tls import TlsFiles
+from kataven.identity.fetch import HttpFetcher
 from kataven.identity.issuer import Issuer
+from kataven.identity.issuer_connection import IssuerConnection
+from kataven.identity.jwks import JwksClient
 from kataven.identity.scopes import KnownScopes
 from kataven.identity.signing import SigningRing
 from kataven.identity.verifier import Verifier
 from kataven.operations.journal_replay import JournalReplayer
+from kataven.people.access import PeopleAccess
+from kataven.people.confirmations import Bound, Confirmations, ConfirmingVerifier
+from kataven.people.introspection import Introspector
+from kataven.people.receiver import SecurityEventReceiver
+from kataven.people.replays import Replays
+from kataven.people.signed_events import SignedEvents
 from kataven.ratelimit.fallback_stats import FallbackCounters
 from kataven.ratelimit.limiter import Limiter
 from kataven.revocation.cache import CachingVerifier
@@ -67,6 +80,9 @@ def build_services(settings: Settings, app_name: str) -> Services:
     limiter = Limiter.at(
         settings.redis_url.get_secret_value(), app=app_name, workers=settings.workers, stats=fallback_stats
     )
+    confirmations = _confirmations(settings, parts, metrics)
+    if confirmations is not None:
+        verifier = ConfirmingVerifier(verifier, confirmations)
     metered = MeteredVerifier(verifier, limiter.addresses, client_address, metrics.record_lookup)
     metrics_token = settings.metrics_token
     replayer = JournalReplayer(parts.directory.database, parts.sessions, parts.revocation, parts.histories)
@@ -83,6 +99,9 @@ def build_services(settings: Settings, app_name: str) -> Services:
         journal_replay=BackgroundService("journal replay", replayer.start, replayer.stop),
         last_used=last_used,
         widget=_widget(settings, parts, issuer),
+        people=PeopleAccess(parts.directory.database, parts.revocation, settings.oidc_issuer),
+        confirmations=confirmations,
+        people_seen=SeenPeopleTracker(partial(_store_people, parts.sessions, settings.oidc_issuer)),
         metrics=metrics,
         auth_service=auth_service,
         issuer_keys=issuer_keys,
@@ -92,6 +111,45 @@ def build_services(settings: Settings, app_name: str) -> Services:
         traces=traces,
         security_contact=_security_contact(settings),
         scopes=KnownScopes(settings.scopes),
+        closers=[] if confirmations is None else [confirmations.close],
+    )
+
+
+def _confirmations(settings: Settings, parts: Foundation, metrics: Metrics) -> Confirmations | None:
+    if settings.oidc_introspection_seconds is None:
+        return None
+    connection = assembly.issuer_connection(settings)
+    introspector = Introspector(
+        settings.oidc_issuer,
+        assembly.introspection_client(settings),
+        HttpFetcher(connection),
+        connection.client_options(),
+        allow_loopback_http=settings.development,
+    )
+    bound = Bound(settings.oidc_introspection_seconds, settings.oidc_introspection_grace_seconds)
+    count = metrics.record_introspection
+    return Confirmations(introspector, parts.revocation.guard, bound, count)
+
+
+def event_receiver(
+    settings: Settings, people: PeopleAccess, count: Callable[[str, str], None]
+) -> SecurityEventReceiver:
+    """The receiver of security event tokens. Raises RuntimeError if no audience is configured.
+
+    `count` is called with each event's type and what was done. The caller closes `replays`.
+    """
+    if settings.events_audience is None:
+        raise RuntimeError("KATAVEN_EVENTS_AUDIENCE is not set")
+    issuer = settings.events_issuer or settings.oidc_issuer
+    # The connection to the OIDC issuer may have its own authorities and proxy; another transmitter does not.
+    connection = assembly.issuer_connection(settings) if issuer == settings.oidc_issuer else IssuerConnection()
+    keys = JwksClient(issuer, HttpFetcher(connection), allow_loopback_http=settings.development)
+    return SecurityEventReceiver(
+        SignedEvents(keys, issuer, settings.events_audience, time.time),
+        issuer,
+        people,
+        Replays(settings.redis_url.get_secret_value()),
+        count,
     )
 
 
@@ -149,3 +207,8 @@ def _store_last_used(sessions: AccountSessions, revocation: Revocation, account:
         # Workers have cached the former secret without an end. This thread must not wait for a receipt: a worker
         # acknowledges a key only after this thread has stored its first use.
         revocation.announce(intent.target)
+
+
+def _store_people(sessions: AccountSessions, issuer: str, account: str, seen: Collection[Sighting]) -> None:
+    with sessions.recording_usage(account) as session:
+        seen_people.store(session, issuer, seen)

@@ -13,7 +13,7 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, ValidationError
@@ -21,6 +21,7 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
 
 from kataven import validation
+from kataven.identity.client_assertion import read_key_file
 from kataven.identity.grants import DEFAULT_ROLE_CLAIMS, role_claims_for
 from kataven.identity.issuer_connection import check_authorities, check_proxy
 from kataven.identity.jwks import is_trustworthy_url
@@ -164,6 +165,60 @@ class Settings(BaseModel):
         None,
         description="URL of the proxy for all requests to the issuer: `http://proxy.example.com:3128`, or "
         "`http://user:password@…`. Unset: direct connections; `HTTPS_PROXY` is not read.",
+    )
+    oidc_access_tokens: Literal["claims", "at+jwt"] = Field(
+        "claims",
+        description="How access tokens are distinguished from ID tokens. `at+jwt`: by the type of RFC 9068, which "
+        "every token must have. `claims`: tokens without this type must have a `jti` and none of the claims of ID "
+        "tokens, as at Zitadel.",
+    )
+    oidc_introspection_seconds: float | None = Field(
+        None,
+        ge=10,
+        le=86_400,
+        description="How long a JWT or a Hub session is accepted after the issuer's last confirmation, in seconds: the "
+        "token's `iat`, or a request to the issuer's introspection endpoint (RFC 7662). Unset: tokens are accepted "
+        "until they expire.",
+    )
+    oidc_introspection_grace_seconds: float = Field(
+        60.0,
+        ge=0,
+        le=86_400,
+        description="How much longer tokens are accepted while the issuer does not respond. After it, they get 503.",
+    )
+    oidc_introspection_client_id: str | None = Field(
+        None,
+        min_length=1,
+        description="Client id for the introspection endpoint. Unset: that of the key file, else that of the Hub.",
+    )
+    oidc_introspection_client_secret: SecretStr | None = Field(
+        None,
+        min_length=1,
+        description="Client secret for the introspection endpoint. Unset: that of the Hub, for the Hub's client id.",
+    )
+    oidc_introspection_key: Path | None = Field(
+        None,
+        description="File with the private key of the client for the introspection endpoint (`private_key_jwt`), "
+        "instead of a secret: a private JWK, or the key file of a Zitadel API application. It is read at startup.",
+    )
+    events_audience: str | None = Field(
+        None,
+        description="Audience of security event tokens (SETs), as configured at the transmitter. Unset: "
+        "`/v1/security-events` does not exist.",
+    )
+    events_issuer: str | None = Field(
+        None,
+        description="Issuer of security event tokens. Its discovery document names its keys. Unset: the OIDC issuer.",
+    )
+    events_poll_url: str | None = Field(
+        None,
+        description="Poll endpoint of the transmitter of security event tokens (RFC 8936), for "
+        "`kataven events poll`. Unset: events are only received by push.",
+    )
+    events_poll_token: SecretStr | None = Field(
+        None,
+        min_length=1,
+        description="Bearer token for `KATAVEN_EVENTS_POLL_URL`. Unset: the poller sends none.",
     )
     blueprints: tuple[str, ...] = Field(
         (),
@@ -380,6 +435,8 @@ def load(environ: Mapping[str, str]) -> Settings:
         _slots_problems,
         _issuer_problems,
         _client_problems,
+        _introspection_problems,
+        _event_problems,
         _url_problems,
         _security_problems,
         _traces_problems,
@@ -459,6 +516,41 @@ def _client_problems(values: Mapping[str, Any]) -> Iterator[str]:
         yield "KATAVEN_OIDC_CLIENT_IDS: lists no client; unset it to accept tokens of all clients"
     elif values.get("hub_client_id", values["oidc_client_ids"][0]) not in values["oidc_client_ids"]:
         yield "KATAVEN_OIDC_CLIENT_IDS: must contain KATAVEN_HUB_CLIENT_ID, which the Hub needs"
+
+
+def _introspection_problems(values: Mapping[str, Any]) -> Iterator[str]:
+    prefix = "oidc_introspection_"
+    given = {name.removeprefix(prefix) for name in values if name.startswith(prefix)}
+    if given and "seconds" not in given:
+        yield "KATAVEN_OIDC_INTROSPECTION_SECONDS: is missing; the other settings of introspection have no effect"
+    if {"key", "client_secret"} <= given:
+        yield "KATAVEN_OIDC_INTROSPECTION_KEY: must not be set together with a client secret"
+    if "key" in given:
+        try:
+            key = read_key_file(Path(values["oidc_introspection_key"]))
+        except ValueError as error:
+            yield f"KATAVEN_OIDC_INTROSPECTION_KEY: {error}"
+        else:
+            if "client_id" in given and key.client_id not in (None, values["oidc_introspection_client_id"]):
+                yield "KATAVEN_OIDC_INTROSPECTION_CLIENT_ID: is not the client of KATAVEN_OIDC_INTROSPECTION_KEY"
+    elif "seconds" in given and "client_secret" not in given:
+        own_client = values.get("oidc_introspection_client_id") in (None, values.get("hub_client_id", "kataven-hub"))
+        if not own_client or "hub_client_secret" not in values:
+            yield (
+                "KATAVEN_OIDC_INTROSPECTION_CLIENT_SECRET: is missing; introspection endpoints accept only clients "
+                "with a secret or a key"
+            )
+
+
+def _event_problems(values: Mapping[str, str]) -> Iterator[str]:
+    development = values.get("env") == Environment.DEVELOPMENT
+    for name in ("events_issuer", "events_poll_url"):
+        if name in values and not is_trustworthy_url(values[name], allow_loopback_http=development):
+            yield f"{PREFIX}{name.upper()}: must be an https URL; http is accepted only for this machine in development"
+    if "events_audience" not in values:
+        for name in ("events_poll_url", "events_poll_token", "events_issuer"):
+            if name in values:
+                yield f"KATAVEN_EVENTS_AUDIENCE: is missing; {PREFIX}{name.upper()} has no effect without it"
 
 
 _WEB, _ANY = ("https", "http"), ("https", "http", "wss", "ws")

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
+from uuid import uuid4
 
 import click
 import pytest
 
 from kataven.account.models import ApiKey, WidgetKey
+from kataven.dev.personas import BOB
+from kataven.identity.people import UNRESTRICTED
 from kataven.revocation.receipt import Receipt
 from kataven.revocation.revocation import Intent
 from kataven.revocation.target import RevocationTarget
-from kataven.system import accounts, operators
+from kataven.system import accounts, cutoffs, operators
 from kataven.system.fallback_channel import SystemFallbackChannel
 from kataven.tenancy.databases.provision import Reservation
 from kataven.web.operation import operation_of
@@ -33,6 +37,7 @@ HARMLESS_ROUTES = {
     ("POST", "/v1/widget/auth/user-token"),
     ("POST", "/v1/widget/auth/exchange"),
     ("POST", "/v1/widget/auth/refresh"),
+    ("DELETE", "/v1/people/<person_id>/block"),
 }
 HARMLESS_COMMANDS = {"create", "list", "show", "limits", "key-limits", "repair", "dump", "shell", "import-csv"}
 
@@ -56,6 +61,9 @@ def revoked(harness: AppHarness, monkeypatch: pytest.MonkeyPatch) -> Revoked:
 
 def _is_committed(harness: AppHarness, target: RevocationTarget) -> bool:
     assert target.account is not None
+    if target.subject is not None:
+        with harness.services.directory.database.reading() as session:
+            return cutoffs.read(session, target.account, target.subject)[0] != UNRESTRICTED
     with harness.services.directory.database.reading() as session:
         row = accounts.read(session, target.account)
     if target.key_id is None:
@@ -70,7 +78,8 @@ def _is_committed(harness: AppHarness, target: RevocationTarget) -> bool:
 
 
 def _has_intent(harness: AppHarness, target: RevocationTarget) -> bool:
-    return target in SystemFallbackChannel(harness.services.directory.database).read_state(0).overdue
+    overdue = SystemFallbackChannel(harness.services.directory.database).read_state(0).overdue
+    return any(intent.covers(target) for intent in overdue)  # the intent of a user covers the account
 
 
 def _serves_pages(key: WidgetKey) -> bool:
@@ -88,8 +97,24 @@ def test_every_changing_route_is_listed_as_revoking_or_harmless(harness: AppHarn
         if operation is not None and operation.method != "GET":
             changing.add((operation.method, operation.path))
     assert changing - HARMLESS_ROUTES == {
-        (verb, f"/v1/{kind}/<key_id>") for verb in ("PATCH", "DELETE") for kind in ("api-keys", "widget-keys")
-    } | {("POST", "/v1/api-keys/bulk")}
+        *((verb, f"/v1/{kind}/<key_id>") for verb in ("PATCH", "DELETE") for kind in ("api-keys", "widget-keys")),
+        ("POST", "/v1/api-keys/bulk"),
+        ("POST", "/v1/people/<person_id>/end-sessions"),
+        ("PUT", "/v1/people/<person_id>/block"),
+    }
+
+
+@pytest.mark.parametrize(("verb", "action"), [("POST", "end-sessions"), ("PUT", "block")])
+def test_ending_a_users_access_commits_before_the_revocation(
+    harness: AppHarness, alice: Caller, revoked: Revoked, verb: str, action: str
+) -> None:
+    dana = replace(BOB, subject=f"dana-{uuid4()}")
+    assert harness.user(dana).get("/v1/me").status_code == 200
+    harness.services.people_seen.flush()
+    person = harness.services.people.person(dana.subject).id
+    answer = alice.call(verb, f"/v1/people/{person}/{action}", json={} if verb == "PUT" else None)
+    assert answer.get_json()["receipt"]["acknowledged"] == 1
+    assert revoked == [(RevocationTarget("acme", subject=person), True, True)]
 
 
 @pytest.mark.parametrize("verb", ["PATCH", "DELETE"])

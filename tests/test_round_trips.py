@@ -8,7 +8,8 @@ import pytest
 from sqlalchemy import make_url, text
 
 from kataven import assembly, settings
-from kataven.identity.credential import ApiKeyCredential
+from kataven.dev.personas import ALICE
+from kataven.identity.credential import ApiKeyCredential, JwtCredential
 from kataven.identity.verifier import LocalVerifier
 from kataven.tenancy.directory import Tenant
 from kataven.tenancy.serving.registry import EngineRegistry
@@ -44,6 +45,16 @@ def test_cache_miss_queries_the_account_and_the_key(
     before = proxy.round_trips
     verifier.verify(credential)
     assert proxy.round_trips - before == 2
+
+
+def test_a_users_token_queries_the_account_and_the_users_cutoffs_in_one_statement(
+    harness: AppHarness, verifier: LocalVerifier, proxy: CountingProxy
+) -> None:
+    credential = JwtCredential(harness.issuer.token(ALICE), "acme")
+    verifier.verify(credential)  # connects
+    before = proxy.round_trips
+    verifier.verify(credential)
+    assert proxy.round_trips - before == 1
 
 
 @pytest.mark.parametrize("pooled", [False, True], ids=["direct", "pooled"])

@@ -295,3 +295,21 @@ class AuditEvent(AccountBase):
     detail: Mapped[dict[str, Any]] = mapped_column(server_default=text("'{}'"))
     request_id: Mapped[str | None]
     address: Mapped[str | None]
+
+
+class SeenPerson(AccountBase):
+    """A user of the identity provider who used the account within the last 90 days: see `account.people`."""
+
+    __tablename__ = "people"
+    __table_args__ = (Index("people_created_at_id", "created_at", "id"), Index("people_last_seen_at", "last_seen_at"))
+
+    id: Mapped[UUID] = mapped_column(primary_key=True)
+    """The id of the user: see `Person.id`."""
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    """When the user was first seen."""
+    last_seen_at: Mapped[datetime]
+    issuer: Mapped[str]
+    sub: Mapped[str]
+    name: Mapped[str]
+    role: Mapped[str]
+    """The role at the last use. The issuer may have changed it since."""

@@ -411,10 +411,11 @@ def change_api_keys(context: RequestContext, body: ApiKeyBulkInput) -> Response:
     ),
     body=ApiKeyPatch,
     max_body_bytes=8 * 1024,
+    refusals=("conflict",),
 )
 def change_api_key(context: RequestContext, key_id: UUID, body: ApiKeyPatch) -> Response:
     """`disabled: true` revokes the key, and `paused: true` pauses it. Once the response is returned, every worker on
-    every host applies the change."""
+    every host applies the change. Returns 409 `conflict` for other changes of a revoked key."""
     given = body.given()
     rules = {name: _immutable(given[name]) for name in RULES if name in given}
     if "scopes" in rules:

@@ -48,7 +48,7 @@ class VerifyResponse(_message.Message):
     def __init__(self, principal: _Optional[_Union[Principal, _Mapping]] = ..., refusal: _Optional[_Union[Refusal, _Mapping]] = ..., unavailable: _Optional[_Union[Unavailable, _Mapping]] = ..., restricted_principal: _Optional[_Union[Principal, _Mapping]] = ...) -> None: ...
 
 class Principal(_message.Message):
-    __slots__ = ("kind", "account", "id", "name", "role", "expires_at", "limits", "scopes", "allowed_addresses", "denied_addresses", "from_browsers", "completes_rotation")
+    __slots__ = ("kind", "account", "id", "name", "role", "expires_at", "limits", "scopes", "allowed_addresses", "denied_addresses", "from_browsers", "completes_rotation", "person")
     class LimitsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -68,6 +68,7 @@ class Principal(_message.Message):
     DENIED_ADDRESSES_FIELD_NUMBER: _ClassVar[int]
     FROM_BROWSERS_FIELD_NUMBER: _ClassVar[int]
     COMPLETES_ROTATION_FIELD_NUMBER: _ClassVar[int]
+    PERSON_FIELD_NUMBER: _ClassVar[int]
     kind: CredentialKind
     account: str
     id: str
@@ -80,7 +81,8 @@ class Principal(_message.Message):
     denied_addresses: _containers.RepeatedScalarFieldContainer[str]
     from_browsers: bool
     completes_rotation: str
-    def __init__(self, kind: _Optional[_Union[CredentialKind, str]] = ..., account: _Optional[str] = ..., id: _Optional[str] = ..., name: _Optional[str] = ..., role: _Optional[str] = ..., expires_at: _Optional[float] = ..., limits: _Optional[_Mapping[str, int]] = ..., scopes: _Optional[_Union[Scopes, _Mapping]] = ..., allowed_addresses: _Optional[_Iterable[str]] = ..., denied_addresses: _Optional[_Iterable[str]] = ..., from_browsers: _Optional[bool] = ..., completes_rotation: _Optional[str] = ...) -> None: ...
+    person: str
+    def __init__(self, kind: _Optional[_Union[CredentialKind, str]] = ..., account: _Optional[str] = ..., id: _Optional[str] = ..., name: _Optional[str] = ..., role: _Optional[str] = ..., expires_at: _Optional[float] = ..., limits: _Optional[_Mapping[str, int]] = ..., scopes: _Optional[_Union[Scopes, _Mapping]] = ..., allowed_addresses: _Optional[_Iterable[str]] = ..., denied_addresses: _Optional[_Iterable[str]] = ..., from_browsers: _Optional[bool] = ..., completes_rotation: _Optional[str] = ..., person: _Optional[str] = ...) -> None: ...
 
 class Scopes(_message.Message):
     __slots__ = ("names",)

@@ -68,6 +68,7 @@ def principal_out(principal: Principal) -> pb.VerifyResponse:
         limits=principal.limits,
         from_browsers=principal.from_browsers,
         completes_rotation=principal.completes_rotation or "",
+        person=principal.person,
     )
     if principal.scopes is None and principal.addresses is None:
         return pb.VerifyResponse(principal=message)
@@ -132,6 +133,7 @@ def _principal(message: pb.Principal) -> Principal:
         addresses=AddressRules.of(message.allowed_addresses, message.denied_addresses),
         from_browsers=message.from_browsers,
         completes_rotation=message.completes_rotation or None,
+        person=message.person if message.HasField("person") else None,
     )
 
 

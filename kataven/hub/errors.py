@@ -24,6 +24,7 @@ _HEADINGS = {
     "forbidden": "You don't have access",
     "account_mismatch": "You have no role in this account",
     "account_suspended": "This account is suspended",
+    "access_blocked": "Your access to this account is blocked",
     "rate_limited": "Too many requests",
     "unavailable": "Service temporarily unavailable",
     "schema_mismatch": "This account is being upgraded",
@@ -32,6 +33,7 @@ _DETAILS = {
     "not_found": "Check the address. The page may have been deleted.",
     "method_not_allowed": "Check the address. The page may have been deleted.",
     "account_mismatch": "Ask an owner or admin of the account to give you a role, or choose another account.",
+    "access_blocked": "Ask an owner or admin of the account, or choose another account.",
     "account_suspended": "Its API keys and sign-ins are rejected. No data is deleted.",
     "schema_mismatch": "Its database is being upgraded. Try again in a minute.",
 }
@@ -102,7 +104,7 @@ def _rate_limit_detail(seconds: str | None) -> str:
 
 def _next_link(hub_request: HubRequest, code: str) -> tuple[str, str]:
     """The target and the text of the link on an error page."""
-    if code in {"account_mismatch", "account_suspended"}:
+    if code in {"account_mismatch", "account_suspended", "access_blocked"}:
         return "/accounts", "Choose another account"
     if code in _TEMPORARY and request.method in SAFE_METHODS:
         here = request.full_path.removesuffix("?")

@@ -132,11 +132,14 @@ def _of_another_account(hub_request: HubRequest, account: str, submitted: Mappin
 def _to_sign_in(error: SignInRequired) -> AnyResponse:
     if request.method in SAFE_METHODS:
         next_path = request.full_path.removesuffix("?")
-        return see_other(error.path if next_path == "/" else f"{error.path}?{urlencode({'next': next_path})}")
+        query = {"next": next_path} if next_path != "/" else {}
+        query |= {"ended": error.ended} if error.ended is not None else {}
+        return see_other(f"{error.path}?{urlencode(query)}" if query else error.path)
     page = page_of(request.path)
     if error.path != "/sign-in" or page == "/sign-in":
         return see_other(error.path)
-    return see_other(f"{error.path}?{urlencode({'next': _save_form(page) or page, 'ended': '1'})}")
+    query = {"next": _save_form(page) or page, "ended": error.ended or "1"}
+    return see_other(f"{error.path}?{urlencode(query)}")
 
 
 def _save_form(page: str) -> str | None:

@@ -104,8 +104,25 @@ class PageBlueprint(Blueprint):
         """
         return self._register("POST", path, access, refill, while_typing=while_typing)
 
+    def event(self, path: str) -> Callable[[Handler], Handler]:
+        """Register an endpoint (POST) that the issuer's server calls with a signed token. It has no session and no CSRF
+        token, and must verify the token itself."""
+
+        def register(handler: Handler) -> Handler:
+            self._register("POST", path, ANONYMOUS, None, from_issuer=True)(handler)
+            return handler
+
+        return register
+
     def _register(
-        self, method: str, path: str, access: PageAccess, refill: RefillForm | None, *, while_typing: bool = False
+        self,
+        method: str,
+        path: str,
+        access: PageAccess,
+        refill: RefillForm | None,
+        *,
+        while_typing: bool = False,
+        from_issuer: bool = False,
     ) -> Callable[[Handler], Handler]:
         def register(handler: Handler) -> Handler:
             @functools.wraps(handler)
@@ -123,6 +140,7 @@ class PageBlueprint(Blueprint):
             view.access = access  # type: ignore[attr-defined]  # see `access_of`
             view.refill = None if refill is None else fill_in  # type: ignore[attr-defined]  # see `refill_of`
             view.while_typing = while_typing  # type: ignore[attr-defined]  # see `is_called_while_typing`
+            view.from_issuer = from_issuer  # type: ignore[attr-defined]  # see `is_called_by_issuer`
             self.add_url_rule(path, endpoint=handler.__name__, view_func=view, methods=[method])
             return handler
 
@@ -152,6 +170,11 @@ def refill_of(view: Callable[..., Any] | None) -> RefillForm | None:
 def is_called_while_typing(view: Callable[..., Any] | None) -> bool:
     """Whether a script calls this view while the user types."""
     return bool(getattr(view, "while_typing", False))
+
+
+def is_called_by_issuer(view: Callable[..., Any] | None) -> bool:
+    """Whether the issuer's server calls this view, without a browser."""
+    return bool(getattr(view, "from_issuer", False))
 
 
 def current_hub_request() -> HubRequest:

@@ -10,7 +10,16 @@ from typing import Any
 from flask import Flask, request, url_for
 from markupsafe import Markup
 
-from kataven.hub import edits, errors, formatting, late_forms, session_middleware, sign_in, sign_in_audit
+from kataven.hub import (
+    backchannel_logout,
+    edits,
+    errors,
+    formatting,
+    late_forms,
+    session_middleware,
+    sign_in,
+    sign_in_audit,
+)
 from kataven.hub.console import account, accounts, audit_log, health, keys, migrations
 from kataven.hub.page_blueprint import current_hub_request
 from kataven.hub.pages import agents, api_keys, audit, branding, home, widget_keys
@@ -22,6 +31,7 @@ from kataven.web.services import Services
 BLUEPRINTS = (
     late_forms.blueprint,
     sign_in.blueprint,
+    backchannel_logout.blueprint,
     home.blueprint,
     agents.blueprint,
     api_keys.blueprint,

@@ -151,7 +151,15 @@ class Provider:
         if not _equal(claims.all.get("nonce"), sign_in.nonce):
             raise SignInFailed(Reason.NONCE, subject=claims.subject)
         self._check_access_token(access_token, claims.subject)
-        return SignedInUser(claims.subject, claims.name, access_token, sign_in.nonce, _refresh_token(tokens))
+        sid = claims.all.get("sid")
+        return SignedInUser(
+            claims.subject,
+            claims.name,
+            access_token,
+            sign_in.nonce,
+            _refresh_token(tokens),
+            sid if isinstance(sid, str) and sid else None,
+        )
 
     def refresh(self, user: SignedInUser) -> SignedInUser:
         """The same user with a new token. Raises RefreshFailed, ProviderUnavailable or VerifierUnavailable."""

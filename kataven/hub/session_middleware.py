@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hmac
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import NoReturn
 
 from flask import Flask, Response, current_app, g, request
@@ -17,16 +17,27 @@ from werkzeug.wrappers import Response as AnyResponse
 
 from kataven.hub import sign_in_audit
 from kataven.hub.anonymous import ANONYMOUS_SECONDS, COOKIE_PREFIX
-from kataven.hub.page_blueprint import HubRequest, PageAccess, access_of, current_hub_request, is_called_while_typing
+from kataven.hub.page_blueprint import (
+    HubRequest,
+    PageAccess,
+    access_of,
+    current_hub_request,
+    is_called_by_issuer,
+    is_called_while_typing,
+)
 from kataven.hub.provider import Provider, RefreshFailed
 from kataven.hub.runner import Runner
 from kataven.hub.server_watch import ServerWatch
 from kataven.hub.sessions import Session, Sessions, SignedInUser, ended_session_of
 from kataven.identity import grants
 from kataven.identity.credential import OPERATORS_ACCOUNT, JwtCredential
-from kataven.identity.errors import AccountMismatch, ExpiredCredential, InvalidCredential
+from kataven.identity.errors import AccountMismatch, ExpiredCredential, InvalidCredential, SessionEnded
 from kataven.identity.jwt import JwtVerifier, VerifiedClaims
+from kataven.identity.people import Presented
 from kataven.identity.principal import CredentialKind, Principal
+from kataven.people.confirmations import Confirmations
+from kataven.people.replays import Replays
+from kataven.people.signed_events import SignedEvents
 from kataven.ratelimit.budget import AddressBudgetKind
 from kataven.ratelimit.limiter import LimitExceeded, Meter
 from kataven.web import observe
@@ -61,12 +72,17 @@ class HubServices:
     provider: Provider
     access_tokens: JwtVerifier
     """Verifies access tokens where no account is involved."""
+    events: SignedEvents
+    """Verifies the logout tokens of the issuer."""
+    replays: Replays
     api_meter: Meter
     """Reads the API usage of accounts."""
     operators_org_id: str | None
     role_claims: tuple[str, ...]
     runner: Runner
     """Runs migrations in a separate process."""
+    confirmations: Confirmations | None = None
+    """Limits how long tokens are accepted without the issuer's confirmation; None if that is not configured."""
     servers: ServerWatch = field(default_factory=ServerWatch)
 
     @property
@@ -81,11 +97,16 @@ class HubServices:
     def close(self) -> None:
         """Close its connections."""
         self.sessions.close()
+        self.replays.close()
         self.api_meter.close()
 
     def claims(self, user: SignedInUser) -> VerifiedClaims:
-        """The verified claims of the user's access token. Raises the errors of `JwtVerifier.claims`."""
-        return self.access_tokens.claims(user.access_token)
+        """The verified claims of the user's access token. Raises the errors of `JwtVerifier.claims`, and those of
+        `Confirmations.require`."""
+        claims = self.access_tokens.claims(user.access_token)
+        if self.confirmations is not None:
+            self.confirmations.require(user.access_token, claims)
+        return claims
 
     def is_operator(self, claims: VerifiedClaims) -> bool:
         return self.operators_org_id is not None and grants.is_operator(
@@ -100,9 +121,11 @@ class StaleForm(Forbidden):
 class SignInRequired(Exception):
     """The page requires sign-in, or an account that the user has not selected yet. `path`: where to redirect."""
 
-    def __init__(self, path: str = "/sign-in") -> None:
+    def __init__(self, path: str = "/sign-in", ended: str | None = None) -> None:
         super().__init__(path)
         self.path = path
+        self.ended = ended
+        """Why the session ended, for the sign-in page: `revoked`, or None."""
 
 
 StaleFormHandler = Callable[[HubRequest, StaleForm], AnyResponse]
@@ -131,7 +154,7 @@ def open_hub_request() -> None:
     context = observe.open_context(request)
     hub_request = HubRequest(context.services, context.request_id, context.address, context.started)
     g.kataven = hub_request
-    if request.endpoint == "static":
+    if request.endpoint == "static" or is_called_by_issuer(current_app.view_functions.get(request.endpoint or "")):
         return
     if is_called_while_typing(current_app.view_functions.get(request.endpoint or "")):
         # Counted per session, so that typing does not use up the budget of an office behind one address.
@@ -169,6 +192,9 @@ def has_csrf_token(hub_request: HubRequest) -> bool:
 def check_form() -> AnyResponse | None:
     """Reject requests that change data unless they come from a form of this session, on a page of the Hub."""
     if request.method in SAFE_METHODS or request.routing_exception is not None:
+        return None
+    if is_called_by_issuer(current_app.view_functions.get(request.endpoint or "")):
+        request.max_content_length = MAX_ANONYMOUS_FORM_BYTES * 2  # a token of 8 KiB, percent-encoded
         return None
     hub_request = current_hub_request()
     if hub_request.session.user is None:
@@ -209,12 +235,33 @@ def require_access(hub_request: HubRequest, access: PageAccess) -> None:
         return
     if hub_request.session.user is None:
         raise SignInRequired
+    user = hub_request.session.user
     try:
-        _authorize(hub_request, hub_request.session.user, access)
-    except ExpiredCredential:
-        _authorize(hub_request, _refresh(hub_request, hub_request.session.user), access)
+        _require_current(hub_request, user)
+        try:
+            _authorize(hub_request, user, access)
+        except ExpiredCredential:
+            _authorize(hub_request, _refresh(hub_request, user), access)
     except InvalidCredential:
-        _end_session(hub_request, hub_request.session.user)
+        _end_session(hub_request, user)
+    except SessionEnded:
+        _end_session(hub_request, user, "revoked")
+
+
+def _require_current(hub_request: HubRequest, user: SignedInUser) -> None:
+    """Refuse a session from before a cutoff of its user. A refreshed token may be newer than the cutoff.
+
+    Raises SessionEnded, or SystemDatabaseUnavailable.
+    """
+    account = hub_request.session.account
+    person = hub_request.services.people.person(user.subject)
+    presented = Presented(person.id, hub_request.session.began_at)
+    where = None if account is None or account == OPERATORS_ACCOUNT else account
+    restrictions = hub_request.services.directory.restrictions(where, presented)
+    # A block concerns one account: the verifier refuses it there, and the user can choose another account.
+    refusal = replace(restrictions, blocked=False).refusal(presented)
+    if refusal is not None:
+        raise refusal
 
 
 def _authorize(hub_request: HubRequest, user: SignedInUser, access: PageAccess) -> None:
@@ -234,6 +281,7 @@ def _authorize(hub_request: HubRequest, user: SignedInUser, access: PageAccess) 
         hub_request.known = principal
         access.account_access.check(principal)
         hub_request.admitted = AuthContext(principal, account)
+        hub_request.services.people_seen.record(principal)
     else:
         hub_services().claims(user)
 
@@ -256,14 +304,15 @@ def _refresh(hub_request: HubRequest, user: SignedInUser) -> SignedInUser:
         return renewed
 
 
-def _end_session(hub_request: HubRequest, user: SignedInUser) -> NoReturn:
-    """End a session whose token can't be renewed. Forms in other windows can still be kept for the user."""
+def _end_session(hub_request: HubRequest, user: SignedInUser, reason: str | None = None) -> NoReturn:
+    """End a session whose token can't be renewed, or that was revoked. Forms in other windows can still be kept for the
+    user."""
     ended = hub_request.session
     hub_services().sessions.end(ended)
     save_session(
         hub_request, hub_services().sessions.new().with_(ended_session=ended_session_of(user.subject, ended.account))
     )
-    raise SignInRequired
+    raise SignInRequired(ended=reason)
 
 
 def save_session(hub_request: HubRequest, session: Session) -> None:

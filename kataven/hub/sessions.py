@@ -40,6 +40,7 @@ MAX_SIGN_INS = 5
 _SECRET_BYTES = 32
 _MAX_COOKIE_LENGTH = 200
 _SESSION = b"kataven hub session"
+_SID = b"kataven hub session at the issuer"
 _ENDED_SESSION = b"kataven hub recalled"
 
 
@@ -69,6 +70,8 @@ class SignedInUser:
     nonce: str = field(repr=False)
     """From the sign-in. An ID token in a refresh response must contain the same nonce, or none."""
     refresh_token: str | None = field(repr=False, default=None)
+    sid: str | None = field(repr=False, default=None, compare=False)
+    """The session at the issuer, at the sign-in. Not stored with the session: see `Sessions.remember_subject`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -261,6 +264,27 @@ class Sessions:
         except RedisError as error:
             raise SessionsUnavailable from error
 
+    def remember_subject(self, sid: str, subject: str) -> None:
+        """Remember whose session at the issuer this is, for a logout token that names only the session.
+
+        Encrypted with a key from `sid`, which only the issuer's tokens contain.
+        """
+        name = self._sid_name(sid)
+        try:
+            self._redis.set(name, seal(subject.encode(), sid, name, _SID), ex=MAX_AGE_SECONDS)
+        except RedisError as error:
+            raise SessionsUnavailable from error
+
+    def subject_of(self, sid: str) -> str | None:
+        """The user who signed in at the Hub in this session at the issuer, within `MAX_AGE_SECONDS`."""
+        name = self._sid_name(sid)
+        try:
+            sealed = self._redis.get(name)
+        except RedisError as error:
+            raise SessionsUnavailable from error
+        content = unseal(sealed, sid, name, _SID) if isinstance(sealed, bytes) else None
+        return None if content is None else content.decode()
+
     def close(self) -> None:
         self._redis.close()
 
@@ -276,6 +300,9 @@ class Sessions:
 
     def _name(self, secret: str) -> str:
         return f"{self._prefix}session:{hashlib.sha256(secret.encode()).hexdigest()}"
+
+    def _sid_name(self, sid: str) -> str:
+        return f"{self._prefix}sid:{hashlib.sha256(sid.encode()).hexdigest()}"
 
     def _ended_session_name(self, secret: str) -> str:
         return f"{self._prefix}recalled:{hashlib.sha256(secret.encode()).hexdigest()}"
@@ -313,6 +340,8 @@ def _to_json(session: Session) -> dict[str, Any]:
     """The stored form. Its names stay the same across releases, so that an upgrade signs no user out."""
     content = asdict(session)
     del content["secret"], content["fresh"]
+    if content["user"] is not None:
+        del content["user"]["sid"]  # a process of an earlier release could not read the session
     content["person"], content["before"] = content.pop("user"), content.pop("ended_session")
     return content
 

@@ -90,6 +90,8 @@ def finish_sign_in(hub_request: HubRequest) -> AnyResponse:
     recorded_in = sign_in_audit.signed_in(hub_request, user, sign_in.account, gap)
     session = hub_services().sessions.rotate(hub_request.session)
     save_session(hub_request, session.with_(user=user, account=sign_in.account, recorded_in=recorded_in))
+    if user.sid is not None:
+        hub_services().sessions.remember_subject(user.sid, user.subject)
     return see_other(
         CONSOLE if sign_in.account == OPERATORS_ACCOUNT and sign_in.next_path == HOME else sign_in.next_path
     )
@@ -186,8 +188,17 @@ def _org_id(hub_request: HubRequest, account: str) -> str | None:
 def _form(account: str, problem: str | None, next_path: str) -> AnyResponse:
     status = HTTPStatus.OK if problem is None else HTTPStatus.BAD_REQUEST
     kept = next_path.startswith("/sent/")
-    ended = kept or "ended" in request.args
-    return render("sign_in.html", status, account=account, problem=problem, next_path=next_path, ended=ended, kept=kept)
+    revoked = request.args.get("ended") == "revoked"
+    return render(
+        "sign_in.html",
+        status,
+        account=account,
+        problem=problem,
+        next_path=next_path,
+        ended=kept or "ended" in request.args,
+        revoked=revoked,
+        kept=kept,
+    )
 
 
 def _problem(hub_request: HubRequest, account: str) -> str | None:

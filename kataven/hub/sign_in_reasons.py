@@ -127,6 +127,8 @@ _OF_ACCESS_TOKEN: dict[str, str] = {
     "set the tenant's “Default Audience”. In Okta, it is the audience of the authorization server.",
     "no_jti": "The access token has neither a `jti` nor the type `at+jwt`, so it can't be distinguished from an ID "
     "token. In Auth0, set the API's “JSON Web Token (JWT) Profile” to RFC 9068.",
+    "not_at_jwt": "The access token does not have the type `at+jwt`, which KATAVEN_OIDC_ACCESS_TOKENS requires. In "
+    "Auth0, set the API's “JSON Web Token (JWT) Profile” to RFC 9068. With Zitadel, unset the variable.",
     "id_token": "The access token contains a claim of ID tokens, such as `nonce`. In Keycloak, remove the mapper "
     "“Nonce backwards compatible” from the client, or upgrade to Keycloak 25.",
     "client_not_allowed": "The access token was issued to a client that is not in KATAVEN_OIDC_CLIENT_IDS. Add the "

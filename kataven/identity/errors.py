@@ -16,7 +16,9 @@
     ├── NotYetValid           the API key is not valid yet
     ├── AddressNotAllowed     the API key can't be used from the client's address
     ├── BrowserUse            a browser sent the API key
-    └── AccountSuspended      the credential is valid, and its account is suspended
+    ├── AccountSuspended      the credential is valid, and its account is suspended
+    ├── SessionEnded          the user's sessions were ended after the token was issued
+    └── AccessBlocked         the user is blocked in the requested account
 
     VerifierUnavailable       the credential cannot be checked right now; neither an acceptance nor a refusal
     └── AccountOutOfStep      the schema of the account's database does not match the code
@@ -143,6 +145,16 @@ class BrowserUse(Refused):
 class AccountSuspended(Refused):
     code = "account_suspended"
     explanation = "The account is suspended."
+
+
+class SessionEnded(Refused):
+    code = "session_ended"
+    explanation = "Your sessions were ended after this token was issued. Sign in again to get a new token."
+
+
+class AccessBlocked(Refused):
+    code = "access_blocked"
+    explanation = "Your access to this account is blocked. Ask an owner or admin of the account."
 
 
 class VerifierUnavailable(Exception):

@@ -15,6 +15,7 @@ from kataven.identity import jws
 from kataven.identity.errors import ExpiredCredential, InvalidCredential
 from kataven.identity.jwk import VerificationKey
 from kataven.identity.jwt_use import ACCESS_TOKEN_TYPES, AccessTokens, JwtUse
+from kataven.identity.people import Person, Presented
 
 LEEWAY_SECONDS = 30
 MAX_KID_LENGTH = 255
@@ -53,6 +54,15 @@ class VerifiedClaims:
     expires_at: float
     """Seconds since the Unix epoch, without leeway."""
     all: Mapping[str, Any] = field(repr=False)
+    person: Person
+    issued_at: float | None = None
+    signed_in_at: float | None = None
+    """`auth_time`: when the user signed in at the issuer."""
+
+    @property
+    def presented(self) -> Presented:
+        """What a cutoff of the user is compared with."""
+        return Presented(self.person.id, self.issued_at, self.signed_in_at)
 
 
 class JwtVerifier:
@@ -116,7 +126,15 @@ class JwtVerifier:
         expires_at = _time(payload, "exp")
         if expires_at is None:
             raise InvalidCredential("The JWT has no `exp` claim.", rule="times")
-        return VerifiedClaims(subject, _name(payload, subject), expires_at, payload)
+        return VerifiedClaims(
+            subject,
+            _name(payload, subject),
+            expires_at,
+            payload,
+            Person(self._issuer, subject),
+            _time(payload, "iat"),
+            _time(payload, "auth_time"),
+        )
 
     def _check_times(self, claims: VerifiedClaims) -> None:
         now = self._clock()

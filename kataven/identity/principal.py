@@ -49,6 +49,11 @@ class Principal:
 
     completes_rotation: str | None = None
     """The former secret whose grace period starts with the first use of this one, if that is not recorded yet."""
+    person: str | None = None
+    """The id of the user: see `Person.id`. None for an API key."""
+    recheck_at: float | None = None
+    """Until when this result may be cached, on the monotonic clock of this process. None: no limit. Not sent to other
+    processes."""
 
     @property
     def label(self) -> str:

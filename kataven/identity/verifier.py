@@ -27,6 +27,7 @@ from kataven.identity.errors import (
     RotatedCredential,
 )
 from kataven.identity.jwt import JwtVerifier
+from kataven.identity.people import UNRESTRICTED, Presented, Restrictions
 from kataven.identity.peppers import KeyHash, PepperRing
 from kataven.identity.principal import CredentialKind, Principal
 
@@ -50,6 +51,8 @@ class AccountFacts:
     """Where its keys are stored. Only the key store uses this, to avoid another lookup of the account."""
     revoked_keys: Mapping[str, int | None] | None = None
     """Its journalled keys, as far as they were read with the account. Only the key store uses this."""
+    restrictions: Restrictions = UNRESTRICTED
+    """The cutoff and the block that concern the user of the token that the account was looked up for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,8 +83,9 @@ class StoredKey:
 class AccountLookup(Protocol):
     """Finds accounts."""
 
-    def account(self, name: str) -> AccountFacts | None:
-        """None if the account does not exist or is not ready. Raises VerifierUnavailable."""
+    def account(self, name: str, presented: Presented | None = None) -> AccountFacts | None:
+        """The account, with the restrictions of the user who presents a token. None if the account does not exist or
+        is not ready. Raises VerifierUnavailable."""
 
 
 class KeyStore(Protocol):
@@ -165,7 +169,7 @@ class LocalVerifier:
 
     def _verify_jwt(self, token: str, account_name: str) -> Principal:
         claims = self._jwts.claims(token)
-        account = self._accounts.account(account_name)
+        account = self._accounts.account(account_name, claims.presented)
         role = None
         if account is not None and account.zitadel_org_id is not None:
             role = grants.strongest_role(claims.all, account.zitadel_org_id, self._role_claims)
@@ -173,4 +177,15 @@ class LocalVerifier:
             raise AccountMismatch
         if not account.open:
             raise AccountSuspended
-        return Principal(CredentialKind.JWT, account_name, claims.subject, claims.name, role, claims.expires_at)
+        refusal = account.restrictions.refusal(claims.presented)
+        if refusal is not None:
+            raise refusal
+        return Principal(
+            CredentialKind.JWT,
+            account_name,
+            claims.subject,
+            claims.name,
+            role,
+            claims.expires_at,
+            person=claims.person.id,
+        )

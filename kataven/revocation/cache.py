@@ -26,7 +26,7 @@ from kataven.identity.errors import (
     RevokedCredential,
     RotatedCredential,
 )
-from kataven.identity.principal import Principal
+from kataven.identity.principal import CredentialKind, Principal
 from kataven.identity.verifier import Verifier
 from kataven.revocation.guard import Guard
 from kataven.revocation.scoped_cache import ScopedTtlCache
@@ -118,13 +118,17 @@ class CachingVerifier:
             if isinstance(credential, ApiKeyCredential):
                 self._cache_refusal(fill_token, credential.account, key, refusal, now)
             raise
-        if store:
+        # A user without an id is from an auth-service of an earlier release: no event could evict the user's entries.
+        if store and (principal.kind is not CredentialKind.JWT or principal.person is not None):
             self._cache_principal(fill_token, key, principal, now)
         return principal
 
     def _cache_principal(self, fill_token: int, key: bytes, principal: Principal, now: float) -> None:
-        target = RevocationTarget(principal.account, principal.id)
-        put = partial(self._principals.put, key, principal, target, now=now, expires=now + self._ttl_seconds)
+        target = RevocationTarget(principal.account, principal.id, principal.person)
+        expires = now + self._ttl_seconds
+        if principal.recheck_at is not None:
+            expires = min(expires, principal.recheck_at)
+        put = partial(self._principals.put, key, principal, target, now=now, expires=expires)
         if not self._guard.cache_result(fill_token, target, put):
             self._stats.stale_drops += 1
 

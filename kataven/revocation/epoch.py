@@ -34,10 +34,19 @@ class Event:
     def parse(cls, message: str) -> Event:
         """Parse what `lua/publish.lua` sends. Raises ValueError, LookupError or TypeError for anything else."""
         redis, count, body = message.split(" ", 2)
-        account, key_id, ack_id = json.loads(body)
-        return cls(Epoch(redis, int(count) - 1), Epoch(redis, int(count)), RevocationTarget(account, key_id), ack_id)
+        account, key_id, ack_id, *narrowing = json.loads(body)
+        fields = narrowing[0] if narrowing else {}
+        target = RevocationTarget(account, key_id, fields.get("subject"))
+        return cls(Epoch(redis, int(count) - 1), Epoch(redis, int(count)), target, ack_id)
 
 
 def encode_body(target: RevocationTarget, ack_id: str | None) -> str:
-    """The part of a message that its sender writes; the script adds the epoch."""
-    return json.dumps([target.account, target.key_id, ack_id])
+    """The part of a message that its sender writes; the script adds the epoch.
+
+    The first two entries always cover the target, and the fields of a fourth entry only narrow it. A worker therefore
+    ignores a field that it does not know, and evicts more than necessary, never less. A worker of the first releases,
+    which reads exactly three entries, rejects the message, connects again and clears its cache.
+    """
+    if target.subject is None:
+        return json.dumps([target.account, target.key_id, ack_id])
+    return json.dumps([target.account, target.key_id, ack_id, {"subject": target.subject}])

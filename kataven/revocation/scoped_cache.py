@@ -30,6 +30,7 @@ class ScopedTtlCache(Generic[Key, Value]):
         self._capacity = capacity
         self._items: dict[Key, _Item[Value]] = {}
         self._by_account: defaultdict[str | None, set[Key]] = defaultdict(set)
+        self._by_subject: defaultdict[str, set[Key]] = defaultdict(set)
         self._lock = Lock()
 
     def __len__(self) -> int:
@@ -45,18 +46,24 @@ class ScopedTtlCache(Generic[Key, Value]):
             self._make_space(now)
             self._items[key] = _Item(value, target, expires)
             self._by_account[target.account].add(key)
+            if target.subject is not None:
+                self._by_subject[target.subject].add(key)
 
     def evict(self, target: RevocationTarget) -> None:
         """Remove every entry that `target` covers."""
         with self._lock:
-            if target.account is None:
+            if target.account is None and target.subject is None:
                 self._items.clear()
                 self._by_account.clear()
+                self._by_subject.clear()
                 return
-            for key in [
-                key for key in self._by_account.get(target.account, ()) if target.covers(self._items[key].target)
-            ]:
-                self._drop(key)
+            # Entries without an account depend on all accounts.
+            candidates = set(self._by_account.get(target.account, ()))
+            if target.account is None and target.subject is not None:
+                candidates |= self._by_subject.get(target.subject, set())
+            for key in candidates:
+                if target.covers(self._items[key].target):
+                    self._drop(key)
 
     def _make_space(self, now: float) -> None:
         while self._items:
@@ -73,3 +80,8 @@ class ScopedTtlCache(Generic[Key, Value]):
         keys.discard(key)
         if not keys:
             del self._by_account[item.target.account]
+        if item.target.subject is not None:
+            keys = self._by_subject[item.target.subject]
+            keys.discard(key)
+            if not keys:
+                del self._by_subject[item.target.subject]

@@ -1,4 +1,5 @@
-"""Look up accounts and the location of their databases. Each worker caches the results for up to 30 s."""
+"""Look up accounts, the location of their databases, and the cutoffs of users. Each worker caches the results for up to
+30 s."""
 
 from __future__ import annotations
 
@@ -6,16 +7,18 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from time import monotonic
 from typing import Any
+from uuid import UUID
 
 from sqlalchemy import Connection, Row, Select, bindparam, select
 from sqlalchemy.exc import ProgrammingError
 
+from kataven.identity.people import UNRESTRICTED, Presented, Restrictions, is_after
 from kataven.identity.verifier import AccountFacts as KnownAccount
 from kataven.ratelimit.policy import Limits
 from kataven.revocation.cache import GuardedCache
 from kataven.revocation.guard import Guard
-from kataven.revocation.target import ANY_KEY, RevocationTarget, RevokedKey, secrets_of
-from kataven.system import journal
+from kataven.revocation.target import ANY_KEY, ANY_SUBJECT, RevocationTarget, RevokedKey, secrets_of
+from kataven.system import cutoffs, journal
 from kataven.system.addresses import DIRECT_URL, address_of
 from kataven.system.database import SystemDatabase
 from kataven.system.limits import COLUMNS as LIMIT_COLUMNS
@@ -47,6 +50,9 @@ class AccountRecord:
     tenant: Tenant
     revoked_keys: journal.Generations | None = None
     """The account's journalled keys; None if they are too many, or were not read: each key must be looked up."""
+    cutoff_mark: float = cutoffs.NO_MARK
+    """The latest cutoff of any user in this account, in Unix seconds; infinity if a user is blocked. A token that is
+    issued later needs no look-up."""
 
     @property
     def open(self) -> bool:
@@ -76,13 +82,18 @@ def record_query() -> Select[*tuple[Any, ...]]:
 # Built once: building it takes half as long as executing it.
 _RECORD = record_query().where(Account.account_id == bindparam("account"))
 _RECORD_WITH_JOURNAL = _RECORD.add_columns(journal.listed().label("revoked_keys"))
+_RECORD_WITH_CUTOFFS = _RECORD_WITH_JOURNAL.add_columns(*cutoffs.account_mark())
+_RECORD_AND_PERSON = _RECORD_WITH_CUTOFFS.add_columns(*cutoffs.of_person())
 
 JOURNAL_RETRY_SECONDS = 60.0
 """How often to check whether a system database without a journal has been migrated."""
 
 
 def record_of(
-    database: SystemDatabase, row: Row[*tuple[Any, ...]], revoked_keys: journal.Generations | None = None
+    database: SystemDatabase,
+    row: Row[*tuple[Any, ...]],
+    revoked_keys: journal.Generations | None = None,
+    cutoff_mark: float = cutoffs.NO_MARK,
 ) -> AccountRecord:
     """Convert a row of `record_query`."""
     return AccountRecord(
@@ -96,6 +107,7 @@ def record_of(
             row.account_id, row.database_name, row.schema_revision
         ),
         revoked_keys=revoked_keys,
+        cutoff_mark=cutoff_mark,
     )
 
 
@@ -103,6 +115,19 @@ def _listed_keys(row: Row[*tuple[Any, ...]]) -> journal.Generations | None:
     """The journalled keys in a row of `_RECORD` or `_RECORD_WITH_JOURNAL`; None if they are too many."""
     found: journal.Generations = row._mapping.get("revoked_keys") or journal.EMPTY
     return found if len(found) <= journal.MAX_LISTED else None
+
+
+@dataclass(slots=True)
+class PersonRead:
+    """What a statement reads about a user in addition to the account's record, if the record is not cached."""
+
+    subject: str
+    restrictions: Restrictions | None = None
+    everywhere: float | None = None
+    """The latest cutoff of any user in all accounts."""
+
+
+_EVERYWHERE = RevocationTarget(None, ANY_KEY, ANY_SUBJECT)
 
 
 class Directory:
@@ -127,33 +152,107 @@ class Directory:
         self._remembered: GuardedCache[str, AccountRecord | None] = GuardedCache(
             guard, ttl_seconds=TTL_SECONDS, capacity=CAPACITY
         )
+        # Filled through `_remembered`, so it is created after it.
+        self._everywhere: GuardedCache[str, float | None] = GuardedCache(guard, ttl_seconds=TTL_SECONDS, capacity=1)
 
     def find(self, account: str) -> AccountRecord | None:
         """The account, possibly from the cache; None if it is unknown. Raises SystemDatabaseUnavailable."""
-        # Every key's revocation evicts the record, because the record contains the account's journalled keys.
-        target = RevocationTarget(account, ANY_KEY)
-        return self._remembered.get(account, target, lambda: self._read_unless_unknown(account))
+        return self._find(account, None)
 
-    def _read_unless_unknown(self, account: str) -> AccountRecord | None:
+    def restrictions(self, account: str | None, presented: Presented) -> Restrictions:
+        """What concerns the user of a browser session in an account, or in all accounts. Raises
+        SystemDatabaseUnavailable."""
+        if account is not None:
+            record, found = self._find_for(account, presented)
+            if record is not None:
+                return found
+        everywhere = self._everywhere.get("", _EVERYWHERE, lambda: self._read_person(cutoffs.EVERYWHERE, presented)[1])
+        if everywhere is not None and is_after(presented.oldest, everywhere):
+            return UNRESTRICTED
+        return self._read_person(cutoffs.EVERYWHERE, presented)[0]
+
+    def _find(self, account: str, person: PersonRead | None) -> AccountRecord | None:
+        # Every revocation of a key, and every cutoff and block in the account, evicts the record: it contains the
+        # account's journalled keys and its latest cutoff.
+        target = RevocationTarget(account, ANY_KEY, ANY_SUBJECT)
+        return self._remembered.get(account, target, lambda: self._read_unless_unknown(account, person))
+
+    def _find_for(self, account: str, presented: Presented) -> tuple[AccountRecord | None, Restrictions]:
+        """The account, and the restrictions of the user: one statement if the record is not cached, none if the record
+        and the latest cutoffs are cached and the token is newer, and one for an older token."""
+        person = PersonRead(presented.person)
+        record: AccountRecord | None = None
+        looked_up = False
+
+        def read_everywhere() -> float | None:
+            nonlocal record, looked_up
+            record, looked_up = self._find(account, person), True
+            if record is None or person.everywhere is not None:
+                return person.everywhere
+            person.restrictions, everywhere = self._read_person(account, presented)
+            return everywhere
+
+        everywhere = self._everywhere.get("", _EVERYWHERE, read_everywhere)
+        if not looked_up:
+            record = self._find(account, person)
+        if record is None or everywhere is None:
+            return None, UNRESTRICTED
+        if person.restrictions is None:
+            if is_after(presented.oldest, record.cutoff_mark) and is_after(presented.oldest, everywhere):
+                return record, UNRESTRICTED
+            person.restrictions = self._read_person(account, presented)[0]
+        return record, person.restrictions
+
+    def _read_person(self, account: str, presented: Presented) -> tuple[Restrictions, float]:
+        with self.database.reading() as session:
+            try:
+                return cutoffs.read(session, account, presented.person)
+            except ProgrammingError as error:
+                if not is_about_schema(error):
+                    raise
+                return UNRESTRICTED, cutoffs.NO_MARK  # before `system_0009` no cutoff can exist
+
+    def _read_unless_unknown(self, account: str, person: PersonRead | None) -> AccountRecord | None:
         found: AccountRecord | None = None
 
         def is_unknown() -> bool | None:
             nonlocal found
-            found = self.read(account)
+            found = self.read(account, person)
             return True if found is None else None  # None is not cached here: `_remembered` caches the account
 
         self._unknown.get(account, RevocationTarget(account), is_unknown)
         return found
 
-    def read(self, account: str) -> AccountRecord | None:
-        """The account, read from the database; None if it is unknown. Raises SystemDatabaseUnavailable."""
+    def read(self, account: str, person: PersonRead | None = None) -> AccountRecord | None:
+        """The account, read from the database; None if it is unknown. Raises SystemDatabaseUnavailable.
+
+        `person` receives what the same statement read about a user.
+        """
         with self.database.reading() as session:
-            row = self._read_row(session.connection(), account)  # columns need no ORM
+            row = self._read_row(session.connection(), account, person)  # columns need no ORM
         if row is None or row.status not in KNOWN_TO_CALLERS:
             return None
-        return record_of(self.database, row, _listed_keys(row))
+        mark = cutoffs.mark_of(row) if "has_blocks" in row._mapping else cutoffs.NO_MARK
+        return record_of(self.database, row, _listed_keys(row), mark)
 
-    def _read_row(self, connection: Connection, account: str) -> Row[*tuple[Any, ...]] | None:
+    def _read_row(
+        self, connection: Connection, account: str, person: PersonRead | None
+    ) -> Row[*tuple[Any, ...]] | None:
+        try:
+            # Tried every time, unlike the journal: a worker that assumes that no cutoffs exist must not continue to do
+            # so after the system database was migrated and the first cutoff was written.
+            if person is None:
+                return connection.execute(_RECORD_WITH_CUTOFFS, {"account": account}).first()
+            row = connection.execute(_RECORD_AND_PERSON, {"account": account, "subject": UUID(person.subject)}).first()
+            if row is not None:
+                person.restrictions, person.everywhere = cutoffs.restrictions_of(row), cutoffs.everywhere_of(row)
+            return row
+        except ProgrammingError as error:
+            if not is_about_schema(error):
+                raise  # otherwise not migrated to `system_0009` yet
+        return self._read_row_of_earlier_schema(connection, account)
+
+    def _read_row_of_earlier_schema(self, connection: Connection, account: str) -> Row[*tuple[Any, ...]] | None:
         if self._clock() >= self._no_journal_until:
             try:
                 return connection.execute(_RECORD_WITH_JOURNAL, {"account": account}).first()
@@ -194,9 +293,15 @@ class Directory:
             self.is_journalled(account, listed, secrets, generation),
         )
 
-    def account(self, name: str) -> KnownAccount | None:
-        """`find`, in the form that the identity package needs."""
-        record = self.find(name)
+    def account(self, name: str, presented: Presented | None = None) -> KnownAccount | None:
+        """`find`, in the form that the identity package needs, with the restrictions of the user of a token."""
+        restrictions = UNRESTRICTED
+        if presented is None:
+            record = self.find(name)
+        else:
+            record, restrictions = self._find_for(name, presented)
         if record is None:
             return None
-        return KnownAccount(record.account, record.open, record.zitadel_org_id, record.tenant, record.revoked_keys)
+        return KnownAccount(
+            record.account, record.open, record.zitadel_org_id, record.tenant, record.revoked_keys, restrictions
+        )

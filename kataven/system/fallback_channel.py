@@ -25,7 +25,7 @@ from kataven.revocation.fallback.channel import (
     PostedNotice,
 )
 from kataven.revocation.target import RevocationTarget, RevokedKey
-from kataven.system import intents, journal
+from kataven.system import cutoffs, intents, journal
 from kataven.system.database import SystemDatabase
 from kataven.system.deadline import within
 from kataven.system.errors import SystemDatabaseUnavailable
@@ -161,6 +161,8 @@ class SystemFallbackChannel:
     def expire_journal(self) -> None:
         with self._session() as session, without_journal():
             journal.expire(session, self._journal_days)
+        with self._session() as session, without_journal():
+            cutoffs.expire(session, self._journal_days)
 
     @contextmanager
     def _session(self) -> Iterator[Session]:
@@ -175,7 +177,7 @@ class SystemFallbackChannel:
 
 @contextmanager
 def without_journal() -> Iterator[None]:
-    """Skip the block's statement on a system database that is not migrated to `system_0007` yet."""
+    """Skip the block's statement on a system database that does not have its table yet."""
     try:
         yield
     except DBAPIError as error:

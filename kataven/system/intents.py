@@ -22,7 +22,11 @@ _too_old = _age > timedelta(seconds=INTENT_SECONDS)
 
 
 def add(session: Session, target: RevocationTarget) -> UUID:
-    """Record that `target` is about to be revoked. If the change is in this database, use the same transaction."""
+    """Record that `target` is about to be revoked. If the change is in this database, use the same transaction.
+
+    The row of a user's cutoff names the account only, or nothing. If the revoker dies, workers evict more than the
+    cutoff covers.
+    """
     row = insert(RevocationIntent).values(account=target.account, key_id=target.key_id)
     intent: UUID = session.execute(row.returning(RevocationIntent.id)).scalar_one()
     return intent

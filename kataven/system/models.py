@@ -213,6 +213,41 @@ class JournalledKey(SystemBase):
     revoked_at: Mapped[datetime] = mapped_column(server_default=func.clock_timestamp())
 
 
+class SubjectCutoff(SystemBase):
+    """A moment: tokens that the issuer issued to a user until then are refused. See `system.cutoffs`."""
+
+    __tablename__ = "subject_cutoffs"
+    __table_args__ = (Index("subject_cutoffs_account_not_before", "account", "not_before"),)
+
+    subject: Mapped[UUID] = mapped_column(primary_key=True)
+    """The id of the user: see `Person.id`."""
+    account: Mapped[str] = mapped_column(primary_key=True)
+    """`*`: all accounts."""
+    issuer: Mapped[str]
+    sub: Mapped[str]
+    not_before: Mapped[datetime]
+    signed_in_before: Mapped[datetime | None]
+    """Tokens that state an earlier sign-in (`auth_time`) are refused as well, such as refreshed tokens."""
+    reason: Mapped[str]
+    created_by: Mapped[str]
+    created_at: Mapped[datetime] = mapped_column(server_default=func.clock_timestamp())
+
+
+class SubjectBlock(SystemBase):
+    """A user who is refused in one account until the block is lifted, whatever the issuer's token says."""
+
+    __tablename__ = "subject_blocks"
+
+    account: Mapped[str] = mapped_column(ForeignKey("accounts.account_id", ondelete="CASCADE"), primary_key=True)
+    subject: Mapped[UUID] = mapped_column(primary_key=True)
+    issuer: Mapped[str]
+    sub: Mapped[str]
+    name: Mapped[str]
+    reason: Mapped[str]
+    created_by: Mapped[str]
+    created_at: Mapped[datetime] = mapped_column(server_default=func.clock_timestamp())
+
+
 class ServerHistory(SystemBase):
     """The history of a database server: its system identifier and timeline, when the journal was last replayed.
 

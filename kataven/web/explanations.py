@@ -19,6 +19,8 @@ EXPLANATIONS = {
     "invalid_credential": "The credential is not recognized: the API key is unknown or was removed, the signature is "
     "invalid, or the issuer or the audience is wrong.",
     "expired_credential": "The credential has expired. Create a new API key, or sign in again.",
+    "session_ended": "Your sessions were ended after this token was issued: by an owner or admin, by an operator, or "
+    "by the identity provider. Sign in again to get a new token.",
     "reserved_account": "`kataven-admin` is reserved for operators and has no API resources.",
     "account_mismatch": "The credential is valid, but does not grant access to the requested account.",
     "revoked_credential": "The API key was revoked. A revoked key can't be restored. Create a new one.",
@@ -36,6 +38,8 @@ EXPLANATIONS = {
     "insufficient_scope": "The API key does not have the scope that `WWW-Authenticate` names. Create a key with this "
     "scope: the scopes of a key can only be reduced.",
     "account_suspended": "The account is suspended. Contact us, or the operator of this installation.",
+    "access_blocked": "An owner or admin blocked this user in the account. The block remains until it is lifted, "
+    "whatever the token says.",
     "forbidden": "The caller is not allowed to perform this operation: the role is insufficient, or the operation does "
     "not accept API keys.",
     "agent_missing": "The widget key is not pinned to an agent, so the page must specify one: `data-agent` in the "

@@ -23,7 +23,15 @@ from threading import Lock
 
 from kataven.identity import jws
 from kataven.identity.credential import Credential, JwtCredential
-from kataven.identity.errors import AccountMismatch, AccountSuspended, ExpiredCredential, MalformedToken, Refused
+from kataven.identity.errors import (
+    AccessBlocked,
+    AccountMismatch,
+    AccountSuspended,
+    ExpiredCredential,
+    MalformedToken,
+    Refused,
+    SessionEnded,
+)
 from kataven.identity.principal import Principal
 from kataven.identity.verifier import Verifier
 from kataven.ratelimit.address import bucket, network
@@ -36,7 +44,7 @@ from kataven.ratelimit.policy import QuotaSet
 MAX_ACCEPTED = 10_000
 RETRY_AFTER_MICROSECONDS = 1_000_000
 
-SIGNED = (ExpiredCredential, AccountMismatch, AccountSuspended)
+SIGNED = (ExpiredCredential, AccountMismatch, AccountSuspended, SessionEnded, AccessBlocked)
 """Rejections of a JWT after its signature was verified. Only then can its `sub` be trusted."""
 OUTCOMES = ("within_budget", "accepted_before", "lane", "refused")
 

@@ -13,6 +13,8 @@ from collections.abc import Iterable
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector
 
+from kataven.people.confirmations import INTROSPECTION_OUTCOMES
+from kataven.people.receiver import EVENT_OUTCOMES
 from kataven.ratelimit.budget import limit_names
 from kataven.ratelimit.policy import LIMIT_FIELDS
 from kataven.revocation.receipt import Channel, Receipt
@@ -37,6 +39,8 @@ _VERIFIED = (
         "address_not_allowed",
         "browser_use",
         "account_suspended",
+        "session_ended",
+        "access_blocked",
     ),
     *("malformed_token", "rate_limited", "unavailable"),
 )
@@ -83,6 +87,18 @@ class Metrics:
         )
         for outcome in _GATEWAY_OUTCOMES:
             self.gateway_decisions.labels(outcome)
+        self.security_events = self._counter(
+            "security_events", "Security events of the identity provider, by what was done.", "event", "outcome"
+        )
+        for event, outcome in EVENT_OUTCOMES:
+            self.security_events.labels(event, outcome)
+        self.introspections = self._counter(
+            "introspections",
+            "Introspections of JWTs, by the issuer's response; JWTs accepted or refused while it was silent.",
+            "outcome",
+        )
+        for outcome in INTROSPECTION_OUTCOMES:
+            self.introspections.labels(outcome)
         for outcome in LOOKUP_OUTCOMES:
             self.credential_lookups.labels(outcome)
         self.connections_refused = self._counter(
@@ -209,6 +225,10 @@ class Metrics:
     def record_lookup(self, outcome: str) -> None:
         """Record whether a credential that was not cached was looked up: one of `lookups.OUTCOMES`."""
         self.credential_lookups.labels(outcome).inc()
+
+    def record_introspection(self, outcome: str) -> None:
+        """Record one of `INTROSPECTION_OUTCOMES`."""
+        self.introspections.labels(outcome).inc()
 
     def record_receipt(self, receipt: Receipt) -> None:
         """Record the receipt of a revocation."""

@@ -76,6 +76,8 @@ def admit_as(access: Access, scope: str | None = None) -> None:
         if principal.completes_rotation is not None:
             former_id = principal.completes_rotation
             context.services.last_used.record_completion(principal.account, principal.id, former_id)
+    else:
+        context.services.people_seen.record(principal)
 
 
 def limit() -> None:

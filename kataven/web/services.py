@@ -8,11 +8,14 @@ from dataclasses import dataclass, field
 from flask import Flask, current_app
 
 from kataven.account.last_used_tracker import LastUsedTracker
+from kataven.account.people import SeenPeopleTracker
 from kataven.authservice.client import AuthServiceChannel
 from kataven.identity.issuer import Issuer
 from kataven.identity.jwks import JwksClient
 from kataven.identity.scopes import KnownScopes
 from kataven.identity.verifier import Verifier
+from kataven.people.access import PeopleAccess
+from kataven.people.confirmations import Confirmations
 from kataven.ratelimit.fallback_stats import FallbackCounters
 from kataven.ratelimit.limiter import Limiter
 from kataven.revocation.revocation import Revocation
@@ -78,6 +81,10 @@ class Services:
     """Applies the revocation journal to a server that has lost commits."""
     last_used: LastUsedTracker
     widget: Widget
+    people: PeopleAccess
+    """Ends the sessions of users, and blocks users."""
+    people_seen: SeenPeopleTracker
+    """Records which users used which account."""
     metrics: Metrics
     internal_access: InternalAccess = field(default_factory=InternalAccess)
     """Authorizes requests for metrics and for the status of the installation."""
@@ -86,6 +93,9 @@ class Services:
     """None if credentials are verified in-process."""
     issuer_keys: JwksClient | None = None
     """The OIDC issuer's keys, with which JWTs are verified in-process; None with an auth-service."""
+
+    confirmations: Confirmations | None = None
+    """Limits how long JWTs are accepted without the issuer's confirmation; None if that is not configured."""
 
     traces: TraceExport | None = None
     """Records and exports spans; None if traces are off."""
@@ -134,6 +144,7 @@ class Services:
             BackgroundService("limiter", self.limiter.start, self.limiter.stop),
             # Stops first: it writes the pending uses of keys, which needs the databases.
             BackgroundService("usage tracker", self.last_used.start, self.last_used.stop),
+            BackgroundService("user tracker", self.people_seen.start, self.people_seen.stop),
         )
         object.__setattr__(self, "background", background)
 

@@ -25,6 +25,7 @@ HEAVY = ("alembic", "cryptography", "flask", "grpc", "httpx2", "psycopg2", "pyda
 WITHOUT_JSON = {
     "accounts shell": "runs psql",
     "completion": "prints a script",
+    "events poll": "is a service that logs JSON",
     "migrations carry-out": "is started by the console",
     "revocation canary": "is a service that logs JSON",
 }

@@ -16,7 +16,7 @@ import redis
 from werkzeug.test import TestResponse
 
 from kataven.dev.personas import ALICE, OLIVIA, Persona
-from kataven.hub.page_blueprint import is_called_while_typing, refill_of
+from kataven.hub.page_blueprint import is_called_by_issuer, is_called_while_typing, refill_of
 from kataven.operations import revocation_measurement
 from kataven.system.schema import ACCOUNT_SCHEMA
 from tests.hub.conftest import Hub
@@ -197,12 +197,14 @@ def _acme_looks_as_before(harness: AppHarness) -> Iterator[None]:
 
 
 def forms(hub: Hub) -> list[str]:
-    """All forms except those that a script sends while the user types."""
+    """All forms except those that a script sends while the user types, and what the issuer's server sends."""
     views = hub.pages.view_functions
     return [
         rule.rule
         for rule in hub.pages.url_map.iter_rules()
-        if "POST" in (rule.methods or set()) and not is_called_while_typing(views[rule.endpoint])
+        if "POST" in (rule.methods or set())
+        and not is_called_while_typing(views[rule.endpoint])
+        and not is_called_by_issuer(views[rule.endpoint])
     ]
 
 

@@ -29,7 +29,7 @@ def verifier(use: JwtUse | None = None, audience: str = "kataven") -> JwtVerifie
     return JwtVerifier(keys, ISSUER, audience, Clock(NOW), use)
 
 
-def token(typ: Any = "JWT", **claims: Any) -> str:
+def token(typ: Any = "JWT", /, **claims: Any) -> str:
     return ec_signer().token(good_claims(NOW, **claims), typ=typ)
 
 
@@ -68,11 +68,44 @@ def test_the_response_does_not_name_the_rule() -> None:
         ("JWT", {"jti": ""}, "no_jti"),
         ("JWT", {"jti": 1}, "no_jti"),
         ("application/jwt", {"jti": None}, "no_jti"),
+        # ID tokens of a refresh, with none of the claims of ID tokens.
+        ("JWT", {"jti": "1", "aud": "kataven-hub"}, "audience"),
+        # Keycloak marks the kind of a token among its claims, and Amazon Cognito does.
+        ("JWT", {**OF_ACCESS, "typ": "Bearer"}, None),
+        ("JWT", {**OF_ACCESS, "typ": "ID"}, "id_token"),
+        ("JWT", {**OF_ACCESS, "typ": "Refresh"}, "id_token"),
+        ("JWT", {**OF_ACCESS, "token_use": "access"}, None),
+        ("JWT", {**OF_ACCESS, "token_use": "id"}, "id_token"),
+        ("JWT", {**OF_ACCESS, "token_use": ["id"]}, None),
     ],
     ids=str,
 )
 def test_the_api_accepts_only_access_tokens(typ: str | None, claims: dict[str, object], rule: str | None) -> None:
     assert broken_rule(verifier(), token(typ, **claims)) == rule
+
+
+@pytest.mark.parametrize(
+    ("typ", "claims", "rule"),
+    [
+        ("JWT", {"aud": "kataven-hub"}, "id_token"),
+        ("JWT", {"aud": ["kataven-hub"]}, "id_token"),
+        ("JWT", {"aud": ["kataven-hub", "the project"]}, None),
+        ("at+jwt", {"aud": "kataven-hub"}, None),
+    ],
+    ids=str,
+)
+def test_an_id_token_of_the_hub_is_rejected_even_if_the_api_has_the_same_audience(
+    typ: str, claims: dict[str, object], rule: str | None
+) -> None:
+    use = AccessTokens(sign_in_client="kataven-hub")
+    assert broken_rule(verifier(use, audience="kataven-hub"), token(typ, **{**OF_ACCESS, **claims})) == rule
+
+
+@pytest.mark.parametrize(
+    ("typ", "rule"), [("at+jwt", None), ("application/at+jwt", None), ("JWT", "not_at_jwt"), (None, "not_at_jwt")]
+)
+def test_the_type_of_rfc_9068_can_be_required(typ: str | None, rule: str | None) -> None:
+    assert broken_rule(verifier(AccessTokens(requires_type=True)), token(typ, **OF_ACCESS)) == rule
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ from kataven.identity.credential import ApiKeyCredential
 from kataven.identity.errors import InvalidCredential
 from kataven.identity.jwks import JwksClient
 from kataven.identity.jwt import JwtVerifier
+from kataven.identity.people import Presented
 from kataven.identity.peppers import KeyHash, Pepper, PepperRing
 from kataven.identity.token import TokenKind
 from kataven.identity.verifier import AccountFacts, LocalVerifier, StoredKey
@@ -27,7 +28,7 @@ class LooseStore:
         self.held = held
         self.rehashed: list[KeyHash] = []
 
-    def account(self, name: str) -> AccountFacts | None:
+    def account(self, name: str, presented: Presented | None = None) -> AccountFacts | None:
         return AccountFacts(name, open=True, zitadel_org_id=None)
 
     def find(self, account: AccountFacts, candidates: Sequence[KeyHash]) -> StoredKey | None:

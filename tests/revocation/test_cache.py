@@ -38,6 +38,7 @@ class Inner:
     def __init__(self) -> None:
         self.calls: list[Credential] = []
         self.expires_at: float | None = None
+        self.person: str | None = "alice"
         self.error: Exception | None = None
         self.during_verify: Callable[[], object] = lambda: None
 
@@ -46,8 +47,15 @@ class Inner:
         self.during_verify()
         if self.error is not None:
             raise self.error
-        kind = CredentialKind.JWT if isinstance(credential, JwtCredential) else CredentialKind.API_KEY
-        return Principal(kind, credential.account, id_of(credential), "a user", expires_at=self.expires_at)
+        is_jwt = isinstance(credential, JwtCredential)
+        return Principal(
+            CredentialKind.JWT if is_jwt else CredentialKind.API_KEY,
+            credential.account,
+            id_of(credential),
+            "a user",
+            expires_at=self.expires_at,
+            person=self.person if is_jwt else None,
+        )
 
 
 def id_of(credential: Credential) -> str:
@@ -148,6 +156,10 @@ def test_jwt_sent_with_another_account_is_verified_for_that_account(verifier: Ca
         (RevocationTarget("acme", "id-of-bobs"), [BOBS_KEY]),
         (RevocationTarget("acme"), [ALICES_KEY, BOBS_KEY, ALICES_JWT]),
         (RevocationTarget("globex", "id-of-bobs"), []),
+        (RevocationTarget("acme", subject="alice"), [ALICES_JWT]),
+        (RevocationTarget(None, subject="alice"), [ALICES_JWT]),
+        (RevocationTarget("globex", subject="alice"), []),
+        (RevocationTarget(None, subject="bob"), []),
         (EVERYTHING, list(CAST)),
     ],
 )
@@ -325,3 +337,21 @@ class TestGuardedCache:
         cache: GuardedCache[str, str | None] = GuardedCache(guard, ttl_seconds=5, capacity=10)
         cache.get("acme", RevocationTarget("acme"), lambda: None)
         assert cache.get("acme", RevocationTarget("acme"), lambda: "created") == "created"
+
+
+def test_a_user_without_an_id_is_not_cached(verifier: CachingVerifier, inner: Inner) -> None:
+    """An auth-service of an earlier release sends none, so no event could evict the entry."""
+    inner.person = None
+    for _ in range(2):
+        verifier.verify(ALICES_JWT)
+    assert inner.calls == [ALICES_JWT] * 2
+
+
+def test_a_users_token_that_is_being_verified_during_the_cutoff_is_not_cached(
+    verifier: CachingVerifier, inner: Inner, guard: Guard
+) -> None:
+    inner.during_verify = lambda: guard.apply_event(event(RevocationTarget(None, subject="alice"), HERE.count + 1))
+    verifier.verify(ALICES_JWT)
+    inner.during_verify = lambda: None
+    verifier.verify(ALICES_JWT)
+    assert inner.calls == [ALICES_JWT] * 2

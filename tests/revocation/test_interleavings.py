@@ -10,21 +10,25 @@ import logging
 import math
 import os
 from collections.abc import Callable, Iterator
+from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis.stateful import run_state_machine_as_test
 
+from kataven.identity.principal import Principal
 from kataven.revocation import EVERYTHING, Channel, Guard, Receipt, RevocationTarget, RevocationUnconfirmed, subscriber
 from kataven.revocation.barrier import Barrier
+from kataven.revocation.cache import CachingVerifier
 from kataven.revocation.coordination import CoordinationStore, Published
 from kataven.revocation.epoch import Epoch, Event
 from kataven.revocation.fallback.channel import FallbackNotice, FallbackUnreachable, PollerHeartbeat
 from kataven.revocation.fallback.poller import FallbackPoller
 from kataven.revocation.lease import Lease, expiry_wait_seconds
 from kataven.revocation.subscriber import Subscriber
-from tests.revocation.simulation.simulation import Components
+from tests.revocation.simulation.simulation import Components, DirectoryModel, Simulation
 from tests.revocation.simulation.state_machine import AcceptedTooLate, RevocationMachine
 
 SEARCH = settings(stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck))
@@ -148,6 +152,27 @@ class GuardThatIgnoresNotices(Guard):
         self.reader_lease.confirm(counted_from)
 
 
+class VerifierThatCachesTokensByCredentialOnly(CachingVerifier):
+    """The event of a user does not cover the user's entries."""
+
+    def _cache_principal(self, fill_token: int, key: bytes, principal: Principal, now: float) -> None:
+        super()._cache_principal(fill_token, key, replace(principal, person="unknown"), now)
+
+
+class DirectoryThatKeepsTheLatestCutoff(DirectoryModel):
+    """The latest cutoff in all accounts is cached without the guard."""
+
+    def __init__(self, simulation: Simulation, guard: Guard) -> None:
+        super().__init__(simulation, guard)
+        found: dict[str, float | None] = {}
+
+        def get(key: str, _: RevocationTarget, read: Callable[[], float | None]) -> float | None:
+            return found[key] if key in found else found.setdefault(key, read())
+
+        everywhere: Any = SimpleNamespace(get=get)
+        self._everywhere = everywhere
+
+
 @pytest.mark.parametrize(
     ("part", "broken"),
     [
@@ -161,6 +186,8 @@ class GuardThatIgnoresNotices(Guard):
         ("barrier", BarrierThatWaitsForOneRedisLease),
         ("reader", PollerThatAcknowledgesFirst),
         ("guard", GuardThatIgnoresNotices),
+        ("verifier", VerifierThatCachesTokensByCredentialOnly),
+        ("directory", DirectoryThatKeepsTheLatestCutoff),
     ],
 )
 def test_search_finds_a_counterexample_without_a_rule(part: str, broken: type[Any]) -> None:

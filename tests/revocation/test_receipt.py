@@ -58,6 +58,21 @@ def test_latency_log_without_receipts_has_no_percentiles() -> None:
         (RevocationTarget("acme", "key"), RevocationTarget("globex", "key"), False),
         (RevocationTarget("acme", "key"), RevocationTarget("acme"), False),
         (RevocationTarget("acme"), RevocationTarget("globex", "key"), False),
+        # A user's tokens: in one account, or in all.
+        (RevocationTarget("acme"), RevocationTarget("acme", "sub", "alice"), True),
+        (RevocationTarget("acme", subject="alice"), RevocationTarget("acme", "sub", "alice"), True),
+        (RevocationTarget(None, subject="alice"), RevocationTarget("acme", "sub", "alice"), True),
+        (RevocationTarget("globex", subject="alice"), RevocationTarget("acme", "sub", "alice"), False),
+        (RevocationTarget("acme", subject="bob"), RevocationTarget("acme", "sub", "alice"), False),
+        (RevocationTarget(None, subject="alice"), RevocationTarget("acme", "key"), False),
+        # The latest cutoff of an account, and of all accounts.
+        (RevocationTarget("acme", subject="alice"), RevocationTarget("acme", "*", "*"), True),
+        (RevocationTarget("acme", "key"), RevocationTarget("acme", "*", "*"), True),
+        (RevocationTarget(None, subject="alice"), RevocationTarget("acme", "*", "*"), False),
+        (RevocationTarget(None, subject="alice"), RevocationTarget(None, "*", "*"), True),
+        (RevocationTarget("acme", subject="alice"), RevocationTarget(None, "*", "*"), False),
+        (RevocationTarget("acme"), RevocationTarget(None, "*", "*"), False),
+        (RevocationTarget(None), RevocationTarget(None, "*", "*"), True),
     ],
 )
 def test_target_covers_what_it_includes(wide: RevocationTarget, narrow: RevocationTarget, covers: bool) -> None:

@@ -55,6 +55,10 @@ class Shape:
     """The host of the login page. Its port is never the issuer's."""
     signs_out_elsewhere: bool = False
     """Whether signing out is confirmed at the host of the login page."""
+    backchannel_logout_uri: str | None = None
+    """Where the issuer reports that a user signed out."""
+    introspection_clients: list[Mapping[str, Any]] = field(default_factory=list)
+    """Further clients, which may introspect tokens."""
 
 
 class IndependentIssuers:
@@ -84,6 +88,26 @@ class IndependentIssuers:
     def expired(self, token: str) -> str:
         """The same token, signed with the same key, expired for an hour."""
         return str(self._ask("/expired", token)["token"])
+
+    def access_token(self, issuer: str, sub: str) -> str:
+        """An access token of a user, issued now."""
+        return str(self._ask("/access-token", json.dumps({"issuer": issuer, "sub": sub}))["token"])
+
+    def signed(self, issuer: str, kind: str, claims: Mapping[str, Any]) -> str:
+        """A token of type `kind` with these claims, signed by the issuer."""
+        return str(self._ask("/signed", json.dumps({"issuer": issuer, "typ": kind, "claims": claims}))["token"])
+
+    def opaque_token(self, issuer: str, sub: str) -> str:
+        """An access token that only the issuer can read."""
+        return str(self._ask("/opaque-token", json.dumps({"issuer": issuer, "sub": sub}))["token"])
+
+    def revoke_token(self, issuer: str, token: str) -> None:
+        """Revoke an opaque token."""
+        self._ask("/revoke-token", json.dumps({"issuer": issuer, "token": token}))
+
+    def sign_out(self, issuer: str, sub: str) -> bool:
+        """Sign a user out by back-channel logout. Returns whether the client confirmed it."""
+        return bool(self._ask("/backchannel-logout", json.dumps({"issuer": issuer, "sub": sub}))["confirmed"])
 
     def _ask(self, path: str, body: str) -> dict[str, Any]:
         answer = httpx2.post(f"{self.control}{path}", content=body, trust_env=False)

@@ -106,6 +106,13 @@ class World:
             "widget_keys", {"name": "Site", "domain_allowlist": ["www.acme.com"], **hashed}
         ), issued.text
 
+    def member(self) -> str:
+        """The id of a user whom the account has seen, if its database can store users."""
+        persona = Persona(f"member-{uuid4()}", "Mia", self.account, Role.MEMBER)
+        self.harness.user(persona).get("/v1/me")
+        self.harness.services.people_seen.flush()
+        return self.harness.services.people.person(persona.subject).id
+
     def user_token(self) -> str:
         user = UserTokenSubject(self.key_id, "user-1", "Una", "una@example.com")
         return self.harness.services.widget.create_user_token(self.account, user)
@@ -198,6 +205,12 @@ REQUESTS: dict[tuple[str, str], Callable[[World], Request]] = {
     ("DELETE", "/v1/widget-keys/<key_id>"): lambda w: Request(f"/v1/widget-keys/{w.widget_key()[0]}", w.owner),
     ("GET", "/v1/widget-settings"): lambda w: Request("/v1/widget-settings", w.key),
     ("PATCH", "/v1/widget-settings"): lambda w: Request("/v1/widget-settings", w.key, {"title": "Acme"}),
+    ("GET", "/v1/people"): lambda w: Request("/v1/people", w.owner),
+    ("POST", "/v1/people/<person_id>/end-sessions"): lambda w: Request(
+        f"/v1/people/{w.member()}/end-sessions", w.owner
+    ),
+    ("PUT", "/v1/people/<person_id>/block"): lambda w: Request(f"/v1/people/{w.member()}/block", w.owner, {}),
+    ("DELETE", "/v1/people/<person_id>/block"): lambda w: Request(f"/v1/people/{w.member()}/block", w.owner),
     ("GET", "/v1/audit-events"): lambda w: Request("/v1/audit-events", w.owner),
     ("GET", "/v1/widget/config"): lambda w: Request(
         f"/v1/widget/config?client_key={w.widget_key_text}&agent_id={w.agent_id}"
@@ -336,6 +349,7 @@ PAGES: dict[tuple[str, str], Callable[[World], Form]] = {
     ("GET", "/sent/<place>"): lambda _: Form("/sent/1", None, frozenset({303, 404})),
     ("GET", "/help/sign-in"): lambda _: Form("/help/sign-in"),
     # A page that leads to the issuer, not a redirect.
+    ("POST", "/auth/backchannel-logout"): lambda _: Form("/auth/backchannel-logout", {}, frozenset({400})),
     ("POST", "/sign-out"): lambda _: Form("/sign-out", {}, SEEN),
 }
 """Each page by its method and declared path, in an order in which one visitor can open them all."""

@@ -36,7 +36,7 @@ class CountingDirectory(Directory):
         self.there = {"acme"}
         self.read_names: list[str] = []
 
-    def read(self, account: str) -> AccountRecord | None:
+    def read(self, account: str, person: Any = None) -> AccountRecord | None:
         self.read_names.append(account)
         if account not in self.there:
             return None
@@ -92,7 +92,7 @@ def test_account_is_found_as_soon_as_its_event_is_received(directory: CountingDi
 
 def test_lookup_in_progress_during_the_creation_is_not_cached(guard: Guard) -> None:
     class Interrupted(CountingDirectory):
-        def read(self, account: str) -> AccountRecord | None:
+        def read(self, account: str, person: Any = None) -> AccountRecord | None:
             found = super().read(account)
             if not found:
                 self.there.add(account)

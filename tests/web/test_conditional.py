@@ -156,5 +156,8 @@ def test_every_updatable_resource_is_declared_conditional(harness: AppHarness) -
         and operation.method in {"PATCH", "DELETE"}
         and not operation.conditional
     }
-    revoking = {"/v1/api-keys/<key_id>", "/v1/api-keys/<key_id>/former-secret"}
-    assert undeclared == revoking, "revoking must not depend on when a key was last used"
+    assert undeclared == {
+        "/v1/api-keys/<key_id>",
+        "/v1/api-keys/<key_id>/former-secret",
+        "/v1/people/<person_id>/block",
+    }, "revoking must not depend on when a key or a user was last used"

@@ -166,6 +166,7 @@ OPERATION_IDS = """
     listApiKeys createApiKey updateApiKey updateApiKeys deleteApiKey rotateApiKey updateFormerSecret
     listWidgetKeys createWidgetKey getWidgetKey updateWidgetKey deleteWidgetKey
     getWidgetSettings updateWidgetSettings getMe listAuditEvents
+    listPeople endSessions blockPerson deleteBlock
     getWidgetConfig createGuestSession createUserToken exchangeUserToken refreshVisitorToken getVisitorTokenKeys
     verify
 """
@@ -173,7 +174,8 @@ OPERATORS_IDS = "listAccounts validateAccount getHealth getReadiness getOpenApiD
 SCHEMAS = """
     Agent AgentInput AgentPatch AgentStatus AgentWidgetSettings AgentWidgetSettingsPatch ApiKey ApiKeyBulkInput
     ApiKeyInput ApiKeyPatch BulkOutcome BulkResult KeyOutcome
-    AuditEvent AuthMode Branding BrandingPatch Category ChangedApiKey ChangedWidgetKey Credential CredentialKind
+    AuditEvent AuthMode Block BlockInput EndedPerson Person
+    Branding BrandingPatch Category ChangedApiKey ChangedWidgetKey Credential CredentialKind
     ExchangeInput Expiry FieldProblem FormerSecret FormerSecretPatch GreetingMode GuestInput Jwk Jwks KeyLimits
     KeyLimitsInput KeyStatus Limit Limits Me NewApiKey NewWidgetKey Problem ProblemCode PublicAgent Receipt RefreshInput
     RemovedApiKey RemovedWidgetKey Role RotateInput RotatedApiKey Scope UserToken UserTokenInput Verified VisitorKind

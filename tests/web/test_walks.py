@@ -49,7 +49,8 @@ EXPECTED = {
 
 @pytest.fixture(scope="module")
 def machine(harness: AppHarness) -> type[APIStateMachine]:
-    schema = schemathesis.openapi.from_wsgi("/v1/openapi.json", harness.app)
+    # The walker is the only user of the account, and would end its own sessions.
+    schema = schemathesis.openapi.from_wsgi("/v1/openapi.json", harness.app).exclude(path_regex="^/v1/people/")
     schema.config.generation.update(modes=[GenerationMode.POSITIVE])  # test_openapi.py sends invalid requests
     with pytest.MonkeyPatch.context() as patch:
         # A walk can start at every operation without an id in its path. Schemathesis would treat X-Account-ID and

@@ -2,6 +2,7 @@
 //
 // Prints one line of JSON with the address of its control server, and exits when its standard input closes. `POST /issuers`
 // on that server starts an issuer with the given shape on a separate port; see tests/support/independent_issuer.py.
+import { randomUUID } from "node:crypto";
 import { createServer } from "node:http";
 import { generateKeyPair, exportJWK, decodeJwt, decodeProtectedHeader, importJWK, SignJWT } from "jose";
 import Provider from "oidc-provider";
@@ -24,6 +25,44 @@ async function resign(token, change) {
   const header = decodeProtectedHeader(token);
   const key = await importJWK(KEYS.find(({ kid }) => kid === header.kid), header.alg);
   return new SignJWT({ ...decodeJwt(token), ...change }).setProtectedHeader(header).sign(key);
+}
+
+// An access token as the provider signs it, without a sign-in for each of many users.
+async function accessToken(issuer, sub) {
+  const { shape } = PROVIDERS.get(issuer);
+  const now = Math.floor(Date.now() / 1000);
+  const claims = { ...claimsFor(shape, []), iss: issuer, sub, aud: shape.audience, client_id: shape.client_id,
+                   iat: now, exp: now + shape.lifetime_seconds, jti: randomUUID() };
+  const key = await importJWK(KEYS.find(({ kid }) => kid === "rsa"), shape.access_algorithm);
+  return new SignJWT(claims).setProtectedHeader({ alg: shape.access_algorithm, kid: "rsa", typ: shape.access_type }).sign(key);
+}
+
+// Any token with the provider's key, such as a security event token.
+async function signed(issuer, typ, claims) {
+  const { shape } = PROVIDERS.get(issuer);
+  const key = await importJWK(KEYS.find(({ kid }) => kid === "rsa"), shape.access_algorithm);
+  return new SignJWT(claims).setProtectedHeader({ alg: shape.access_algorithm, kid: "rsa", typ }).sign(key);
+}
+
+// An opaque access token. The provider introspects only these: it does not store JWTs.
+async function opaqueToken(issuer, sub) {
+  const { provider, shape } = PROVIDERS.get(issuer);
+  const client = await provider.Client.find(shape.client_id);
+  const token = new provider.AccessToken({ accountId: sub, client, scope: "openid" });
+  return token.save();
+}
+
+// The user's session ends at the provider: the token is not active any more.
+async function revokeToken(issuer, token) {
+  const { provider } = PROVIDERS.get(issuer);
+  await (await provider.AccessToken.find(token)).destroy();
+}
+
+// Resolves when the client has confirmed that the user is signed out.
+async function signOut(issuer, sub) {
+  const { provider, shape } = PROVIDERS.get(issuer);
+  const client = await provider.Client.find(shape.client_id);
+  await client.backchannelLogout(sub, undefined);
 }
 
 function claimsFor(shape, scopes) {
@@ -54,8 +93,12 @@ function configuration(shape, provider, login) {
         post_logout_redirect_uris: [shape.post_logout_uri],
         grant_types: ["authorization_code", "refresh_token"],
         id_token_signed_response_alg: shape.id_algorithm,
+        ...(shape.backchannel_logout_uri && { backchannel_logout_uri: shape.backchannel_logout_uri }),
       },
+      ...shape.introspection_clients,
     ],
+    // Its dispatcher refuses loopback addresses, where the Hub is.
+    fetch: (url, { dispatcher, ...options }) => globalThis.fetch(url, options),
     enabledJWA: { idTokenSigningAlgValues: ["RS256", "RS512", "PS256", "ES256", "ES384", "EdDSA"] },
     conformIdTokenClaims: false,
     claims: { openid: ["sub"], profile: ["name"], email: ["email"] },
@@ -84,6 +127,8 @@ function configuration(shape, provider, login) {
     features: {
       devInteractions: { enabled: false },
       rpInitiatedLogout: { enabled: true },
+      introspection: { enabled: shape.introspection_clients.length > 0 },
+      backchannelLogout: { enabled: Boolean(shape.backchannel_logout_uri) },
       pushedAuthorizationRequests: { enabled: true, requirePushedAuthorizationRequests: shape.requires_par },
       resourceIndicators: {
         enabled: shape.audience !== null,
@@ -177,6 +222,28 @@ const control = createServer(async (request, response) => {
   if (url.pathname === "/expired") {
     const now = Math.floor(Date.now() / 1000);
     return json(response, { token: await resign(await body(request), { iat: now - 7200, exp: now - 3600 }) });
+  }
+  if (url.pathname === "/signed") {
+    const { issuer, typ, claims } = JSON.parse(await body(request));
+    return json(response, { token: await signed(issuer, typ, claims) });
+  }
+  if (url.pathname === "/opaque-token") {
+    const { issuer, sub } = JSON.parse(await body(request));
+    return json(response, { token: await opaqueToken(issuer, sub) });
+  }
+  if (url.pathname === "/revoke-token") {
+    const { issuer, token } = JSON.parse(await body(request));
+    return json(response, { revoked: (await revokeToken(issuer, token)) ?? true });
+  }
+  if (url.pathname === "/access-token" || url.pathname === "/backchannel-logout") {
+    const { issuer, sub } = JSON.parse(await body(request));
+    if (url.pathname === "/access-token") return json(response, { token: await accessToken(issuer, sub) });
+    try {
+      await signOut(issuer, sub);
+      return json(response, { confirmed: true });
+    } catch (error) {
+      return json(response, { confirmed: false, error: String(error) });
+    }
   }
   if (url.pathname === "/sign-out") {
     const back = url.searchParams.get("back").replaceAll("&", "&amp;").replaceAll('"', "&quot;");

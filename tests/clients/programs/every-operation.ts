@@ -7,6 +7,7 @@ const client = createClient<paths>({ baseUrl: 'https://api.example.com', headers
 const jwt = { header: { 'X-Account-ID': 'acme' } };
 const agent = { path: { agent_id: 'a' } };
 const key = { path: { key_id: 'k' } };
+const person = { path: { person_id: '1f1c0f40-9a3e-8000-8000-000000000000' } };
 
 type Refused = { error?: { code: string; status: number; detail: string; errors?: { field: string }[] } };
 type Answered<Data> = Refused & { data?: Data; response: Response };
@@ -77,6 +78,15 @@ export async function everyOperation(): Promise<unknown[]> {
       await client.POST('/v1/api-keys/bulk', { params: jwt, body: { action: 'pause', ids: ['k'] } }),
     )?.results.map((one) => one.outcome),
     read(await client.DELETE('/v1/api-keys/{key_id}', { params: { ...key, ...jwt } }))?.outcome,
+    read(await client.GET('/v1/people', { params: jwt }))?.map((one) => one.block?.reason),
+    read(await client.POST('/v1/people/{person_id}/end-sessions', { params: { ...person, ...jwt } }))?.receipt.ms,
+    read(
+      await client.PUT('/v1/people/{person_id}/block', {
+        params: { ...person, ...jwt, query: { confirm: 'true' } },
+        body: { reason: 'left' },
+      }),
+    )?.block?.created_by,
+    read(await client.DELETE('/v1/people/{person_id}/block', { params: { ...person, ...jwt } }))?.last_seen_at,
     read(await client.GET('/v1/widget-keys/{key_id}', { params: key }))?.agent_id,
     read(await client.PATCH('/v1/widget-keys/{key_id}', { params: key, body: { disabled: true } }))?.receipt?.ms,
     read(await client.DELETE('/v1/widget-keys/{key_id}', { params: key }))?.receipt.acknowledged,

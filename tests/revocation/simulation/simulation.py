@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import partial
+from types import MappingProxyType
 from typing import Any
 
 from redis.exceptions import ConnectionError as RedisDown
 from redis.exceptions import TimeoutError as RedisSilent
 
-from kataven.identity.credential import ApiKeyCredential, Credential
+from kataven.identity.credential import ApiKeyCredential, Credential, JwtCredential
 from kataven.identity.errors import Refused, RevokedCredential
+from kataven.identity.people import Person, Presented, Restrictions
 from kataven.identity.principal import CredentialKind, Principal
+from kataven.ratelimit.policy import Limits
 from kataven.revocation import CachingVerifier, Guard, GuardedCache, Receipt, RevocationTarget, RevocationUnconfirmed
 from kataven.revocation.barrier import Barrier
 from kataven.revocation.coordination import CoordinationStore
@@ -21,6 +26,8 @@ from kataven.revocation.fallback.channel import PollerId
 from kataven.revocation.fallback.poller import FallbackPoller
 from kataven.revocation.lease import Lease
 from kataven.revocation.subscriber import Subscriber
+from kataven.system.directory import AccountRecord, Directory, PersonRead
+from kataven.system.models import AccountStatus
 from tests.revocation.simulation.actors import Actor, Ready, pause, pause_at_clock
 from tests.revocation.simulation.fallback_model import FallbackModel, ProcessFallback
 from tests.revocation.simulation.redis_model import RedisModel
@@ -32,6 +39,10 @@ NAMESPACE = "simulation"
 INSTANT = 1e-9
 
 
+ALICE = Person("https://issuer.example", "alice").id
+"""The user whose tokens cutoffs concern."""
+
+
 class Components:
     """The classes under test. Tests replace one by a broken class to show that the search can fail."""
 
@@ -41,6 +52,8 @@ class Components:
     worker: type[Subscriber] = Subscriber
     barrier: type[Barrier] = Barrier
     reader: type[FallbackPoller] = FallbackPoller
+    directory: type[DirectoryModel]
+    """Set below, after the class."""
 
 
 class Simulation:
@@ -63,11 +76,14 @@ class Simulation:
         self.actors: list[Actor] = []
         self.keys_created = 0
         self.keys = [RevocationTarget(account, self._new_key()) for account in ("acme", "acme", "globex", "globex")]
-        """The valid keys."""
+        self.keys += [RevocationTarget(account, self._new_key(), ALICE) for account in ("acme", "globex")]
+        """The valid keys, and the valid tokens of a user: a token is issued at the second that is its number."""
         self.revoked: set[RevocationTarget] = set()
         """In the accounts' databases: the keys that were revoked individually."""
         self.revoked_up_to = {"acme": 0, "globex": 0}
         """In the system database: all keys of an account up to this number are revoked."""
+        self.cutoffs: dict[str | None, int] = {}
+        """In the system database: the user's tokens up to this number are refused, in an account or in all (None)."""
         self.all_revoked: list[RevocationTarget] = []
         """All revoked keys, the latest last."""
         self.receipt_returned: set[RevocationTarget] = set()
@@ -79,16 +95,18 @@ class Simulation:
         """Revoke the keys that `target` covers and return them. Each is replaced by a new key of its account."""
         ended = [key for key in self.keys if target.covers(key)]
         self.all_revoked += ended
-        if target.key_id is None:
+        if target.subject is not None:
+            self.cutoffs[target.account] = self.keys_created
+        elif target.key_id is None:
             self.revoked_up_to[target.account or ""] = self.keys_created
         else:
             self.revoked.update(ended)
-        self.keys = [RevocationTarget(key.account, self._new_key()) if key in ended else key for key in self.keys]
+        self.keys = [replace(key, key_id=self._new_key()) if key in ended else key for key in self.keys]
         return ended
 
     def create_key(self, index: int) -> RevocationTarget:
         """Replace a valid key by a new one that no worker has seen."""
-        self.keys[index] = RevocationTarget(self.keys[index].account, self._new_key())
+        self.keys[index] = replace(self.keys[index], key_id=self._new_key())
         return self.keys[index]
 
     def ready(self) -> list[Actor]:
@@ -212,8 +230,9 @@ class Process:
     def accepts(self, key: RevocationTarget) -> bool:
         assert key.account is not None
         assert key.key_id is not None
+        credential = ApiKeyCredential if key.subject is None else JwtCredential
         try:
-            self.verifier.verify(ApiKeyCredential(key.key_id, key.account))
+            self.verifier.verify(credential(key.key_id, key.account))
         except Refused:
             return False
         return True
@@ -306,14 +325,48 @@ class Process:
         return reply
 
 
+class DirectoryModel(Directory):
+    """The real directory, with its caches, on a simulated system database. It caches the latest cutoffs."""
+
+    def __init__(self, simulation: Simulation, guard: Guard) -> None:
+        unused: Any = None
+        super().__init__(unused, guard, clock=lambda: simulation.now)
+        self._simulation = simulation
+
+    def read(self, account: str, person: PersonRead | None = None) -> AccountRecord | None:
+        pause()
+        latest, everywhere = self._latest(account), self._latest(None)
+        if person is not None:
+            person.restrictions, person.everywhere = Restrictions(max(latest, everywhere)), everywhere
+        pause()
+        where: Any = None
+        return AccountRecord(
+            account, account, AccountStatus.ACTIVE, None, None, Limits(), where, self.journal, cutoff_mark=latest
+        )
+
+    journal: Mapping[str, int | None] = MappingProxyType({})
+
+    def _read_person(self, account: str, presented: Presented) -> tuple[Restrictions, float]:
+        pause()
+        latest, everywhere = self._latest(account), self._latest(None)
+        pause()
+        return Restrictions(max(latest, everywhere)), everywhere
+
+    def _latest(self, account: str | None) -> float:
+        return self._simulation.cutoffs.get(account, -math.inf)
+
+
 class DatabaseModel:
     """A verifier that reads the database, with pauses. It caches accounts behind the guard."""
 
     def __init__(self, simulation: Simulation, guard: Guard) -> None:
         self._simulation = simulation
+        self._directory = simulation.components.directory(simulation, guard)
         self._revoked_up_to: GuardedCache[str, int] = GuardedCache(guard, ttl_seconds=30, capacity=10)
 
     def verify(self, credential: Credential) -> Principal:
+        if isinstance(credential, JwtCredential):
+            self._check_token(credential)
         account, key = credential.account, RevocationTarget(credential.account, credential.token)
         revoked_up_to = self._revoked_up_to.get(account, RevocationTarget(account), lambda: self._read(account))
         pause()
@@ -321,13 +374,26 @@ class DatabaseModel:
         pause()
         if revoked or int(credential.token) <= revoked_up_to:
             raise RevokedCredential
+        if isinstance(credential, JwtCredential):
+            return Principal(CredentialKind.JWT, account, credential.token, "a user", person=ALICE)
         return Principal(CredentialKind.API_KEY, account, credential.token, "a key")
+
+    def _check_token(self, credential: JwtCredential) -> None:
+        presented = Presented(ALICE, float(credential.token))
+        account = self._directory.account(credential.account, presented)
+        assert account is not None
+        refusal = account.restrictions.refusal(presented)
+        if refusal is not None:
+            raise refusal
 
     def _read(self, account: str) -> int:
         pause()
         revoked_up_to = self._simulation.revoked_up_to[account]
         pause()
         return revoked_up_to
+
+
+Components.directory = DirectoryModel
 
 
 class LinkModel:

@@ -18,7 +18,9 @@ from tests.revocation.simulation.simulation import (
 
 WORKER = st.sampled_from([0, 1])
 PROCESS = st.sampled_from([0, 1, 2])
-KEY = st.integers(0, 3)
+KEY = st.integers(0, 5)
+"""The last two are tokens of one user in two accounts."""
+SCOPE = st.sampled_from(["credential", "account", "everywhere"])
 SECONDS = st.sampled_from([0.1, 0.26, 0.5, 0.8, 1.1])
 
 
@@ -67,21 +69,21 @@ class RevocationMachine(RuleBasedStateMachine):
             if ready := self.simulation.ready():
                 ready[actor % len(ready)].step()
 
-    @rule(process=PROCESS, indexes=st.sets(KEY, min_size=1, max_size=2), account=st.booleans(), steps=st.integers(0, 3))
-    def revocations_start(self, process: int, indexes: set[int], account: bool, steps: int) -> None:
-        for target in [self._target(index, account) for index in indexes]:
+    @rule(process=PROCESS, indexes=st.sets(KEY, min_size=1, max_size=2), scope=SCOPE, steps=st.integers(0, 3))
+    def revocations_start(self, process: int, indexes: set[int], scope: str, steps: int) -> None:
+        for target in [self._target(index, scope) for index in indexes]:
             self._step_repeatedly(self.simulation.processes[process].revoke(target), steps)
 
-    @rule(process=PROCESS, index=KEY, account=st.booleans())
-    def revocation_returns_its_receipt(self, process: int, index: int, account: bool) -> None:
-        revoker = self.simulation.processes[process].revoke(self._target(index, account))
+    @rule(process=PROCESS, index=KEY, scope=SCOPE)
+    def revocation_returns_its_receipt(self, process: int, index: int, scope: str) -> None:
+        revoker = self.simulation.processes[process].revoke(self._target(index, scope))
         self.simulation.run_for(1.1 * READER_LEASE_SECONDS, until=lambda: revoker.done)
 
-    @rule(worker=WORKER, process=PROCESS, index=KEY, account=st.booleans(), steps=st.integers(1, 6))
-    def revocation_overtakes_a_request(self, worker: int, process: int, index: int, account: bool, steps: int) -> None:
+    @rule(worker=WORKER, process=PROCESS, index=KEY, scope=SCOPE, steps=st.integers(1, 6))
+    def revocation_overtakes_a_request(self, worker: int, process: int, index: int, scope: str, steps: int) -> None:
         request = self.workers[worker].request(self.simulation.create_key(index))
         self._step_repeatedly(request, steps)
-        self.revocation_returns_its_receipt(process, index, account)
+        self.revocation_returns_its_receipt(process, index, scope)
         self._step_repeatedly(request, 6)
 
     @rule(seconds=SECONDS)
@@ -178,10 +180,14 @@ class RevocationMachine(RuleBasedStateMachine):
             if actor.ready:
                 actor.step()
 
-    def _target(self, index: int, account: bool) -> RevocationTarget:
-        """A key or its whole account."""
+    def _target(self, index: int, scope: str) -> RevocationTarget:
+        """A key or its whole account; for a user's token, the user in its account or everywhere, or its account."""
         key = self.simulation.keys[index]
-        return RevocationTarget(key.account) if account else key
+        if scope == "account":
+            return RevocationTarget(key.account)
+        if key.subject is None:
+            return key
+        return RevocationTarget(None if scope == "everywhere" else key.account, subject=key.subject)
 
     def teardown(self) -> None:
         self.simulation.end()
