@@ -71,6 +71,7 @@ class Engines:
 
         Raises TenantUnavailable if its breaker is open or if every engine is in use, RegistryClosed after `close`.
         """
+        self._budget.session_starts()
         with self._budget.changed:
             found = self._find_or_reserve(tenant)
             if found is not None:
