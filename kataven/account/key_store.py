@@ -15,6 +15,7 @@ from kataven.identity.errors import AccountOutOfStep, VerifierUnavailable
 from kataven.identity.peppers import KeyHash
 from kataven.identity.verifier import AccountFacts, StoredKey
 from kataven.tenancy.errors import SchemaMismatch, TenancyError, TenantUnavailable
+from kataven.tenancy.prepared_statements import PREPARED
 
 OpenSession = Callable[[AccountFacts], AbstractContextManager[Session]]
 """Opens a session on an account's database. Raises TenancyError."""
@@ -25,9 +26,13 @@ IsJournalled = Callable[[str, Mapping[str, int | None] | None, str], bool]
 MIGRATION_SECONDS = 60
 """`Retry-After` for an account whose database is being migrated."""
 
-_BY_HASH = select(
-    ApiKey.id, ApiKey.name, ApiKey.key_hash, ApiKey.pepper_id, ApiKey.expires_at, ApiKey.disabled_at, ApiKey.limits
-).where(ApiKey.key_hash.in_(bindparam("digests", expanding=True)))
+_BY_HASH = (
+    select(
+        ApiKey.id, ApiKey.name, ApiKey.key_hash, ApiKey.pepper_id, ApiKey.expires_at, ApiKey.disabled_at, ApiKey.limits
+    )
+    .where(ApiKey.key_hash.in_(bindparam("digests", expanding=True)))
+    .prefix_with(PREPARED)
+)
 
 
 class SqlKeyStore:

@@ -12,13 +12,14 @@ from typing import Any
 import psycopg2
 from sqlalchemy import Engine
 
-from kataven.tenancy.checked_connection import CheckedConnection
 from kataven.tenancy.dialect import EngineFactory, server_key
+from kataven.tenancy.direct_connection import DirectConnection
 from kataven.tenancy.directory import Tenant
 from kataven.tenancy.errors import RegistryClosed, TenantUnavailable
 from kataven.tenancy.pg_connection import ConnectionSettings, PgConnection, ServerFacts
 from kataven.tenancy.pooled_connection import PooledConnection, transaction_prefix
 from kataven.tenancy.pooler_check import NEEDS_DIRECT_URL, refuses_options
+from kataven.tenancy.prepared_statements import PreparedStatements
 from kataven.tenancy.serving.breaker import Breaker
 from kataven.tenancy.serving.histories import ServerHistories
 from kataven.tenancy.serving.metrics import PoolMetrics
@@ -230,7 +231,7 @@ class Engines:
 
         def connect(dsn: str, **options: Any) -> PgConnection:
             try:
-                connection = self._budget.connect(dsn, CheckedConnection, **options)
+                connection = self._budget.connect(dsn, DirectConnection, **options)
             except psycopg2.OperationalError as error:
                 if refuses_options(error):
                     raise NoConnection(NEEDS_DIRECT_URL) from error
@@ -247,7 +248,7 @@ class Engines:
 
         return connect
 
-    def _check_history(self, tenant: Tenant, connection: CheckedConnection, histories: ServerHistories | None) -> None:
+    def _check_history(self, tenant: Tenant, connection: DirectConnection, histories: ServerHistories | None) -> None:
         if histories is None:
             return
         if histories.instance_of(tenant) is None:
@@ -256,6 +257,7 @@ class Engines:
             connection.check_with_first_statement(
                 lambda: histories.instance_of(tenant), lambda: self._examine(tenant, connection)
             )
+        connection.prepared = PreparedStatements()
 
     def _examine(self, tenant: Tenant, connection: PgConnection) -> None:
         """Read the history. A connection without its timeouts leads to a pooler, and is refused."""

@@ -1,4 +1,4 @@
-"""A connection that checks with its first statement that it leads to the expected server instance.
+"""A connection to PostgreSQL itself. It checks with its first statement that it leads to the expected server instance.
 
 The check is sent in the message of the first statement, so it costs no round trip: PostgreSQL executes several
 statements of one message as one transaction, and a failed check prevents the statement. The history of the server is
@@ -16,6 +16,7 @@ from psycopg2.extensions import cursor as Psycopg2Cursor  # noqa: N812
 from psycopg2.sql import Composable
 
 from kataven.tenancy.pg_connection import OPTIONS_MARK, PgConnection, ServerInstance
+from kataven.tenancy.prepared_statements import PreparedStatements, is_marked, is_outdated
 
 _INVALID_TEXT = "22P02"
 _IN_TRANSACTION_BLOCK = "25001"
@@ -36,9 +37,13 @@ def instance_check(expected: ServerInstance) -> str:
     )
 
 
-class CheckedConnection(PgConnection):
-    """A connection that is unchecked after `check_with_first_statement`, until a statement succeeds."""
+class DirectConnection(PgConnection):
+    """A connection that is unchecked after `check_with_first_statement`, until a statement succeeds.
 
+    `prepared` contains its prepared statements, and is set once the connection is known to lead to PostgreSQL itself.
+    """
+
+    prepared: PreparedStatements | None = None
     _expected: Expected | None = None
     _examine: Callable[[], None]
 
@@ -49,12 +54,10 @@ class CheckedConnection(PgConnection):
 
     def cursor(self, *args: Any, **options: Any) -> Any:
         """As in psycopg2. For cursors of other classes and server-side cursors, the connection is checked first."""
-        if self._expected is None:
-            return super().cursor(*args, **options)
-        if args or options:
-            self.check_now()
-            return super().cursor(*args, **options)
-        return super().cursor(cursor_factory=CheckedCursor)
+        if not args and not options:
+            return super().cursor(cursor_factory=DirectCursor)
+        self.check_now()
+        return super().cursor(*args, **options)
 
     def check_now(self) -> None:
         """Read the server's history in a round trip, if the connection is unchecked and not in a transaction."""
@@ -85,20 +88,34 @@ class CheckedConnection(PgConnection):
         self._expected = None
 
 
-class CheckedCursor(Psycopg2Cursor):
-    """Sends the connection's check with its first statement. The results are the statement's."""
+class DirectCursor(Psycopg2Cursor):
+    """Sends the connection's check with its first statement, and prepares marked statements. The results are the
+    statement's."""
 
-    connection: CheckedConnection
+    connection: DirectConnection
 
     def execute(self, query: str | bytes | Composable, vars: Any = None) -> None:  # noqa: A002 - psycopg2's name
         """As in psycopg2."""
+        prepared = self.connection.prepared
+        if prepared is None or not isinstance(query, str) or not is_marked(query, vars):
+            self._execute_checked(query, vars)
+            return
+        try:
+            self._execute_checked(prepared.message(query), vars)
+        except Error as error:
+            prepared.failed(query)
+            if not (is_outdated(error) and self.connection.autocommit):
+                raise
+            self._execute_checked(query, vars)
+
+    def _execute_checked(self, query: str | bytes | Composable, values: Any) -> None:
         check = self.connection.take_check()
         if check is None:
-            super().execute(query, vars)
+            super().execute(query, values)
             return
         text = query.as_string(self) if isinstance(query, Composable) else query
         try:
-            super().execute(check.encode() + text if isinstance(text, bytes) else check + text, vars)
+            super().execute(check.encode() + text if isinstance(text, bytes) else check + text, values)
         except Error as error:
             if not _must_be_sent_alone(error):
                 raise  # the next statement is sent with the check again: after a syntax error, none was executed
@@ -108,7 +125,7 @@ class CheckedCursor(Psycopg2Cursor):
         if not self.connection.autocommit:
             self.connection.rollback()  # only this statement was executed in the transaction
         self.connection.check_now()
-        super().execute(query, vars)
+        super().execute(query, values)
 
     def executemany(self, query: str | bytes | Composable, vars_list: Iterable[Any]) -> None:
         """As in psycopg2."""
