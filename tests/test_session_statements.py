@@ -14,6 +14,7 @@ DIRECT = {
     "kataven/tenancy/migrations/steps.py": "a migration's lock, on the connections of Applier",
     "kataven/system/suitability.py": "only describes CREATE DATABASE; connects to direct addresses",
     "kataven/tenancy/migrations/app_tables.py": "a lock and a search path, on a connection of DatabaseServer",
+    "kataven/tenancy/prepared_statements.py": "prepares only on a DirectConnection that does not lead to a pooler",
     "kataven/operations/migration_runs.py": "the lock of a run, on a connection of DatabaseServer",
 }
 """Why each of these modules is right: DatabaseServer refuses poolers, and Applier gets tenants past them."""

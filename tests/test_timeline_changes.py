@@ -92,7 +92,7 @@ def recorded_history(far: AppHarness) -> str | None:
         return session.scalar(select(ServerHistory.history).where(ServerHistory.server == "far"))
 
 
-def test_new_timeline_is_reported_before_the_first_statement(
+def test_new_timeline_is_reported_before_the_first_result(
     far_server: EmbeddedPostgres, caplog: pytest.LogCaptureFixture
 ) -> None:
     histories = ServerHistories()
@@ -113,8 +113,10 @@ def test_new_timeline_is_reported_before_the_first_statement(
 
     start_timeline(far_server)
     registry = EngineRegistry(histories=histories)
-    with caplog.at_level(logging.WARNING), registry.reading(tenant):
+    with caplog.at_level(logging.WARNING), registry.reading(tenant) as session:
+        found = session.execute(text("SELECT 1"))
         assert (histories.changes, changes) == (1, ["cleared"])
+        assert found.scalar_one() == 1
     registry.close()
     assert "has another history" in caplog.text
     report = histories.next_report()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from sqlalchemy import func, literal_column, make_url, select
+from sqlalchemy import Label, literal_column, make_url, select
 from sqlalchemy.engine import URL
 from sqlalchemy.orm import Session
 
@@ -15,7 +15,7 @@ from kataven.system.models import RegisteredServer
 from kataven.tenancy.directory import DRIVER, Tenant
 
 # Through JSON, because a system database before `system_0008` lacks the column, and workers must serve with it.
-DIRECT_URL = func.to_jsonb(literal_column("database_servers")).op("->>")("direct_url").label("direct_url")
+DIRECT_URL: Label[str | None] = literal_column("to_jsonb(database_servers) ->> 'direct_url'").label("direct_url")
 """A column of queries that select from RegisteredServer."""
 
 

@@ -20,8 +20,10 @@ from kataven.tenancy.serving.pool_limits import PoolLimits
 from kataven.tenancy.serving.registry import EngineRegistry
 
 STATEMENT_TIMEOUT_SECONDS = 3.0
-SESSION_SECONDS = STATEMENT_TIMEOUT_SECONDS + 1
-"""The longest that a session may keep its connection. An unresponsive server can't enforce its own timeout."""
+WAIT_SECONDS = 1.0
+"""The longest wait for a connection."""
+SESSION_SECONDS = WAIT_SECONDS + STATEMENT_TIMEOUT_SECONDS
+"""The longest that a session may take, with its wait. An unresponsive server can't enforce its own timeout."""
 BREAKER_FAILURES = 3
 
 _CONNECTION = ConnectionSettings(
@@ -45,7 +47,7 @@ def _pool_limits(pool_size: int) -> PoolLimits:
         # of a dead server may keep it open. Such connections must not use up the pool.
         connections=pool_size * 2,
         connections_per_account=pool_size,
-        wait=2.0,
+        wait=WAIT_SECONDS,
         hold=SESSION_SECONDS,
         idle=math.inf,
         sweep=SESSION_SECONDS / 10,

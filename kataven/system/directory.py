@@ -26,6 +26,7 @@ from kataven.system.limits import limits_of
 from kataven.system.models import Account, AccountRateLimits, AccountStatus, RegisteredServer
 from kataven.tenancy.directory import Tenant
 from kataven.tenancy.error_classification import is_about_schema
+from kataven.tenancy.prepared_statements import PREPARED
 
 KNOWN_TO_CALLERS = frozenset({AccountStatus.ACTIVE, AccountStatus.SUSPENDED, AccountStatus.ARCHIVED})
 """Accounts with any other status are reported to callers as unknown."""
@@ -80,7 +81,7 @@ def record_query() -> Select[*tuple[Any, ...]]:
 
 
 # Built once: building it takes half as long as executing it.
-_RECORD = record_query().where(Account.account_id == bindparam("account"))
+_RECORD = record_query().where(Account.account_id == bindparam("account")).prefix_with(PREPARED)
 _RECORD_WITH_JOURNAL = _RECORD.add_columns(journal.listed().label("revoked_keys"))
 _RECORD_WITH_CUTOFFS = _RECORD_WITH_JOURNAL.add_columns(*cutoffs.account_mark())
 _RECORD_AND_PERSON = _RECORD_WITH_CUTOFFS.add_columns(*cutoffs.of_person())

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from datetime import timedelta
 from types import MappingProxyType
 
-from sqlalchemy import ScalarSelect, bindparam, case, delete, func, select
+from sqlalchemy import ScalarSelect, bindparam, case, delete, func, literal_column, select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
@@ -53,7 +53,7 @@ def listed() -> ScalarSelect[object]:
     entries = (
         select(JournalledKey.key_id, JournalledKey.generation)
         .where(JournalledKey.account == bindparam("account"))
-        .limit(MAX_LISTED + 1)
+        .limit(literal_column(str(MAX_LISTED + 1)))  # no parameter: the statement is prepared
         .subquery()
     )
     return select(func.jsonb_object_agg(entries.c.key_id, entries.c.generation)).scalar_subquery()

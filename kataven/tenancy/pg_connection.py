@@ -12,6 +12,7 @@ import socket
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from psycopg2 import Error, InterfaceError
@@ -23,24 +24,42 @@ from sqlalchemy import URL
 # backend has exited.
 _LINGER_SECONDS = 1.0
 
-_OPTIONS_MARK = "kataven.options"
+OPTIONS_MARK = "kataven.options"
 """A parameter in the `options` of each direct connection. If the session lacks it, a pooler has dropped the options."""
-# The first column is NULL on a server in recovery, which has no current WAL file.
-_SESSION = f"pg_is_in_recovery(), current_setting('{_OPTIONS_MARK}', true) = 'on', pg_backend_pid()"
+# The second column is NULL on a server in recovery, which has no current WAL file.
+_SESSION = f"pg_is_in_recovery(), current_setting('{OPTIONS_MARK}', true) = 'on', pg_backend_pid()"
 _SESSION_WITH_HISTORY = f"""
-SELECT (SELECT system_identifier FROM pg_control_system()) || '/' || ('x' || substr(
+SELECT (SELECT system_identifier FROM pg_control_system()), substr(
     CASE WHEN pg_is_in_recovery() THEN NULL ELSE pg_walfile_name(pg_current_wal_insert_lsn()) END, 1, 8
-))::bit(32)::int, {_SESSION}
+), pg_postmaster_start_time() AT TIME ZONE 'UTC', {_SESSION}
 """  # noqa: S608 - constants
 _CONNECTION_CLASSES = frozenset({"08", "57"})
+
+
+@dataclass(frozen=True, slots=True)
+class ServerInstance:
+    """A running server, from its start to its end or to its promotion. Each start has another `started_at`."""
+
+    started_at: str
+    """In UTC and in microseconds, such as `2026-01-31 12:00:00.123456+00`."""
+    timeline: int
+
+
+@dataclass(frozen=True, slots=True)
+class ServerFacts:
+    """A server that accepts writes."""
+
+    history: str
+    """The server's system identifier and timeline."""
+    instance: ServerInstance
 
 
 @dataclass(frozen=True, slots=True)
 class SessionFacts:
     """What a new connection reads about its server and its session, in one round trip."""
 
-    history: str | None
-    """The server's system identifier and timeline; None if it does not report them, or is in recovery."""
+    server: ServerFacts | None
+    """None if the server does not report this, or is in recovery."""
     in_recovery: bool
     has_options: bool
     """Whether the session has the `options` of `ConnectionSettings`."""
@@ -89,14 +108,16 @@ class PgConnection(Psycopg2Connection):
         except Error as error:
             if error.pgcode is None or error.pgcode[:2] in _CONNECTION_CLASSES:
                 raise
-        return self._read_facts(f"SELECT NULL, {_SESSION}")
+        return self._read_facts(f"SELECT NULL, NULL, NULL, {_SESSION}")
 
     def _read_facts(self, query: str) -> SessionFacts:
         with self.cursor() as cursor:
             cursor.execute(query)
-            history, in_recovery, has_options, pid = cursor.fetchone()
+            identifier, timeline, started_at, in_recovery, has_options, pid = cursor.fetchone()
         is_own = pid == self.info.backend_pid
-        return SessionFacts(None if history is None else str(history), bool(in_recovery), bool(has_options), is_own)
+        return SessionFacts(
+            _server_facts(identifier, timeline, started_at), bool(in_recovery), bool(has_options), is_own
+        )
 
     def cut(self) -> None:
         """Shut the socket down. A statement that waits on it in another thread fails with a disconnect error."""
@@ -140,6 +161,13 @@ class PgConnection(Psycopg2Connection):
         # Also in a forked child, where this closes the child's copy and does not affect the parent's backend.
         if self._descriptor >= 0:
             os.close(self._descriptor)
+
+
+def _server_facts(identifier: int | None, timeline: str | None, started_at: datetime | None) -> ServerFacts | None:
+    if identifier is None or timeline is None or started_at is None:
+        return None
+    number = int(timeline, 16)
+    return ServerFacts(f"{identifier}/{number}", ServerInstance(f"{started_at.isoformat(' ')}+00", number))
 
 
 def is_closed_by_server(sock: socket.socket, seconds: float = 0.0) -> bool:
@@ -194,7 +222,7 @@ class ConnectionSettings:
         return {name: round(seconds * 1000) for name, seconds in timeouts.items()}
 
     def _options(self, url: URL) -> str:
-        ours = rf"-c {_OPTIONS_MARK}=on -c timezone=UTC -c default_transaction_isolation=read\ committed " + " ".join(
+        ours = rf"-c {OPTIONS_MARK}=on -c timezone=UTC -c default_transaction_isolation=read\ committed " + " ".join(
             f"-c {name}={value}" for name, value in self.timeouts().items()
         )
         theirs = url.query.get("options", "")

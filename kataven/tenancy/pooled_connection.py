@@ -15,7 +15,7 @@ from psycopg2.extensions import TRANSACTION_STATUS_IDLE
 from psycopg2.extensions import cursor as Psycopg2Cursor  # noqa: N812
 from psycopg2.sql import Composable
 
-from kataven.tenancy.pg_connection import ConnectionSettings, PgConnection
+from kataven.tenancy.pg_connection import ConnectionSettings, PgConnection, ServerFacts
 
 logger = logging.getLogger(__name__)
 
@@ -24,14 +24,14 @@ _STANDBY = "kataven: the pooler now leads to a standby"
 _TIMELINE = "kataven: the pooler now leads to a server with another timeline"
 
 
-def transaction_prefix(settings: ConnectionSettings, history: str | None) -> str:
-    """The statements before the first one of each transaction. `history` is that of `SessionFacts`."""
+def transaction_prefix(settings: ConnectionSettings, server: ServerFacts | None) -> str:
+    """The statements before the first one of each transaction. `server` is that of `SessionFacts`."""
     parameters = {**settings.timeouts(), "timezone": "UTC"}
     statement_timeout = parameters.pop("statement_timeout")
     # A database that Kataven has made read-only must remain so, so the check is not `SET TRANSACTION READ WRITE`.
     checks = f"WHEN pg_is_in_recovery() THEN '{_STANDBY}' "
-    if history is not None:
-        timeline = f"{int(history.rpartition('/')[2]):08X}"
+    if server is not None:
+        timeline = f"{server.instance.timeline:08X}"
         checks += f"WHEN left(pg_walfile_name(pg_current_wal_insert_lsn()), 8) <> '{timeline}' THEN '{_TIMELINE}' "
     return (
         "SET LOCAL transaction_isolation = 'read committed'; "  # can't be changed after a query

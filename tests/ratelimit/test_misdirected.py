@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -42,9 +43,13 @@ class Pair:
 
 @pytest.fixture
 def pair(server_folder: Path) -> Iterator[Pair]:
+    # A separate folder for each test: a replica stores the data of its primary in its folder, and loads it when it
+    # starts. This happens 5 s after it was demoted, so only on a busy machine.
+    folder = Path(tempfile.mkdtemp(dir=server_folder))
+    folder.chmod(0o711)
     with (
-        EmbeddedRedis(server_folder / "first", persistent=False) as first,
-        EmbeddedRedis(server_folder / "second", persistent=False) as second,
+        EmbeddedRedis(folder / "first", persistent=False) as first,
+        EmbeddedRedis(folder / "second", persistent=False) as second,
         Proxy(first.url) as address,
         Proxy(second.url) as to_second,
     ):

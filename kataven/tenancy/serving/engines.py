@@ -13,11 +13,13 @@ import psycopg2
 from sqlalchemy import Engine
 
 from kataven.tenancy.dialect import EngineFactory, server_key
+from kataven.tenancy.direct_connection import DirectConnection
 from kataven.tenancy.directory import Tenant
 from kataven.tenancy.errors import RegistryClosed, TenantUnavailable
-from kataven.tenancy.pg_connection import ConnectionSettings, PgConnection
+from kataven.tenancy.pg_connection import ConnectionSettings, PgConnection, ServerFacts
 from kataven.tenancy.pooled_connection import PooledConnection, transaction_prefix
 from kataven.tenancy.pooler_check import NEEDS_DIRECT_URL, refuses_options
+from kataven.tenancy.prepared_statements import PreparedStatements
 from kataven.tenancy.serving.breaker import Breaker
 from kataven.tenancy.serving.histories import ServerHistories
 from kataven.tenancy.serving.metrics import PoolMetrics
@@ -71,6 +73,7 @@ class Engines:
 
         Raises TenantUnavailable if its breaker is open or if every engine is in use, RegistryClosed after `close`.
         """
+        self._budget.session_starts()
         with self._budget.changed:
             found = self._find_or_reserve(tenant)
             if found is not None:
@@ -220,33 +223,48 @@ class Engines:
         return PinnedEngine(tenant, engine, breaker, used_at=started)
 
     def _connector(self, tenant: Tenant) -> Callable[..., PgConnection]:
-        """The connection factory of the tenant's engine. It refuses standbys, and reads the server's history, which is
-        one round trip. A connection without its timeouts leads to a pooler, and is refused."""
+        """The connection factory of the tenant's engine. It refuses standbys.
+
+        It reads the server's history, which is one round trip. If the running server is known, the connection checks
+        this with its first statement instead.
+        """
 
         def connect(dsn: str, **options: Any) -> PgConnection:
             try:
-                connection = self._budget.connect(dsn, PgConnection, **options)
+                connection = self._budget.connect(dsn, DirectConnection, **options)
             except psycopg2.OperationalError as error:
                 if refuses_options(error):
                     raise NoConnection(NEEDS_DIRECT_URL) from error
                 raise
-            history = None
             try:
                 if connection.is_standby():
                     raise NoConnection("the server is a standby")
                 connection.autocommit = True
-                if self._histories is not None:
-                    facts = connection.read_facts()
-                    if not facts.has_options:
-                        raise NoConnection(NEEDS_DIRECT_URL)
-                    history = facts.history
+                self._check_history(tenant, connection, self._histories)
             except BaseException:
                 connection.close()
                 raise
-            self._observe(tenant, history)
             return connection
 
         return connect
+
+    def _check_history(self, tenant: Tenant, connection: DirectConnection, histories: ServerHistories | None) -> None:
+        if histories is None:
+            return
+        if histories.instance_of(tenant) is None:
+            self._examine(tenant, connection)
+        else:
+            connection.check_with_first_statement(
+                lambda: histories.instance_of(tenant), lambda: self._examine(tenant, connection)
+            )
+        connection.prepared = PreparedStatements()
+
+    def _examine(self, tenant: Tenant, connection: PgConnection) -> None:
+        """Read the history. A connection without its timeouts leads to a pooler, and is refused."""
+        facts = connection.read_facts()
+        if not facts.has_options:
+            raise NoConnection(NEEDS_DIRECT_URL)
+        self._observe(tenant, facts.server)
 
     def _pooled_connector(self, tenant: Tenant) -> Callable[..., PgConnection]:
         """The same through a pooler. What is checked here, each transaction checks again on its own server."""
@@ -258,17 +276,19 @@ class Engines:
                 facts = connection.read_facts()
                 if facts.in_recovery:  # the pooler reports the state of the server that it connected to first
                     raise NoConnection("the server is a standby")
-                connection.prefix = transaction_prefix(self._settings, facts.history)
+                connection.prefix = transaction_prefix(self._settings, facts.server)
             except BaseException:
                 connection.close()
                 raise
-            self._observe(tenant, facts.history)
+            self._observe(tenant, facts.server)
             return connection
 
         return connect
 
-    def _observe(self, tenant: Tenant, history: str | None) -> None:
-        if self._histories is not None and history is not None and self._histories.observe(tenant, history):
+    def _observe(self, tenant: Tenant, server: ServerFacts | None) -> None:
+        if self._histories is None or server is None:
+            return
+        if self._histories.observe(tenant, server.history, server.instance):
             self.forget_server(tenant)  # its other connections may lead to the old primary
 
     def _count_build(self, seconds: float) -> None:

@@ -1,7 +1,8 @@
 """Detects that a database server has another history than before, for example because a failover promoted a replica.
 
 The history of a server is its system identifier and its timeline. A promotion and a recovery from a backup start a new
-timeline, and commits of the old one may be missing from it. The history is read once per connection, when it is opened.
+timeline, and commits of the old one may be missing from it. The history is read when a connection is opened. Later
+connections to the same server only check, with their first statement, that it is still the same running server.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from time import monotonic
 
 from kataven.tenancy.dialect import server_key
 from kataven.tenancy.directory import Tenant
+from kataven.tenancy.pg_connection import ServerInstance
 
 _log = logging.getLogger(__name__)
 
@@ -44,11 +46,13 @@ class ServerHistories:
         """Counter: how often a server had another history than before."""
         self._lock = threading.Lock()
         self._seen: dict[object, str] = {}
+        self._instances: dict[object, ServerInstance] = {}
         self._reports: deque[HistoryReport] = deque()
         self._subscribers: list[Callable[[], None]] = []
 
     def subscribe(self, on_change: Callable[[], None]) -> None:
-        """Have `on_change()` called when a history changes, in the connecting thread and before its first statement."""
+        """Have `on_change()` called when a history changes, in the connecting thread and before the result of its first
+        statement."""
         self._subscribers.append(on_change)
 
     def changed_recently(self) -> bool:
@@ -64,10 +68,16 @@ class ServerHistories:
         """A server has another history, which will be settled in `seconds`."""
         self._unsettled_until = max(self._unsettled_until, self._clock() + seconds)
 
-    def observe(self, tenant: Tenant, history: str) -> bool:
+    def instance_of(self, tenant: Tenant) -> ServerInstance | None:
+        """The instance of the tenant's server that had the history that was seen last; None if none was seen."""
+        return self._instances.get(server_key(tenant.url))
+
+    def observe(self, tenant: Tenant, history: str, instance: ServerInstance | None = None) -> bool:
         """A new connection to the tenant's database found this history. Returns whether it was another one before."""
         server = server_key(tenant.url)
         with self._lock:
+            if instance is not None:
+                self._instances[server] = instance
             before = self._seen.get(server)
             if before == history:
                 return False

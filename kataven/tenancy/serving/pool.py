@@ -52,6 +52,20 @@ class ConnectionBudget:
         self.waited_seconds = 0.0
         self.displaced = 0
         self.cut = 0
+        self._starts = threading.local()
+
+    def session_starts(self) -> None:
+        """This thread starts to wait for a connection. Its hold counts from now. Call it without the lock.
+
+        Otherwise the waits for a connection, for a new one and for its statements would add up.
+        """
+        self._starts.at = self.clock()
+
+    @property
+    def session_started(self) -> float:
+        """When this thread's latest session started."""
+        started: float | None = getattr(self._starts, "at", None)
+        return self.clock() if started is None else started
 
     def connect(self, dsn: str, factory: type[Connected], **options: Any) -> Connected:
         """psycopg2's connection factory. Call it without the lock, after `claim` or `displace`.
@@ -63,7 +77,7 @@ class ConnectionBudget:
                 raise NoConnection("the server still holds connections that were closed")
         connection = factory(dsn, lingering=self.lingering.append, **options)
         with self.changed:
-            connection.busy_since = self.clock()
+            connection.busy_since = self.session_started
             self.connections.add(connection)
         return connection
 
@@ -237,7 +251,7 @@ class BulkheadPool(Pool):
         del self._budget.idle[record]
         self._last_activity = self._budget.clock()
         if connection := _connection_of(record):
-            connection.busy_since = self._last_activity
+            connection.busy_since = self._budget.session_started
         return record
 
     def _queue(self) -> Checkout:
