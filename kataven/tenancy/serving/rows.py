@@ -26,7 +26,7 @@ class RowQuery:
 
     def __init__(self, statement: Select[*tuple[Any, ...]]) -> None:
         compiled = statement.compile(dialect=PGDialect_psycopg2())  # type: ignore[no-untyped-call]
-        self._text = str(compiled)
+        self.text = str(compiled)
         self._values: Mapping[str, Any] = dict(compiled.params)
         self.columns: tuple[str, ...] = tuple(statement.selected_columns.keys())
 
@@ -34,14 +34,14 @@ class RowQuery:
         """All rows. Returns the connection to its pool. Raises DBAPIError."""
         try:
             cursor = connection.cursor()
-            cursor.execute(self._text, {**self._values, **values})
+            cursor.execute(self.text, {**self._values, **values})
             rows: Rows = cursor.fetchall()  # type: ignore[assignment]  # psycopg2's rows are tuples
             cursor.close()
         except psycopg2.Error as error:
             lost = dialect.is_disconnect(error, connection, None)  # type: ignore[arg-type]  # as in SQLAlchemy
             if lost:
                 connection.invalidate(error)  # not used again
-            raise _translated(error, self._text, lost=lost) from error
+            raise _translated(error, self.text, lost=lost) from error
         except BaseException as error:  # such as an exit between the statement and its result
             connection.invalidate(error)
             raise
