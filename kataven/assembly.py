@@ -34,6 +34,7 @@ from kataven.tenancy.errors import PoolerUnsuitable
 from kataven.tenancy.serving.histories import ServerHistories
 from kataven.tenancy.serving.pool_limits import PoolLimits
 from kataven.tenancy.serving.registry import EngineRegistry
+from kataven.tenancy.serving.rows import RowQuery
 from kataven.tenancy.serving.slots import HostSlots
 
 if TYPE_CHECKING:
@@ -96,6 +97,7 @@ def telemetry(settings: Settings, service: str, count: Callable[[str, int], None
 
     calls = (
         instruments.sqlalchemy,
+        instruments.rows(RowQuery),
         instruments.packed_redis(RedisSocket),
         instruments.redis_py(Redis, ClusterClient),
         instruments.grpc_client(AuthServiceChannel, codec.SERVICE),

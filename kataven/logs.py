@@ -13,7 +13,10 @@ import logging
 import re
 import sys
 import threading
-from types import TracebackType
+import time
+from collections.abc import Mapping
+from contextvars import ContextVar
+from types import MappingProxyType, TracebackType
 from typing import Any, TextIO
 
 import orjson
@@ -47,33 +50,44 @@ def redact(text: str) -> str:
     return _SECRET.sub(REDACTED, text)
 
 
-def access_logger(logger: str) -> structlog.typing.FilteringBoundLogger:
-    """A logger for the access log: the same format, but written directly to standard error, in a third of the time.
-    Its level is always `info`."""
-    bound: structlog.typing.FilteringBoundLogger = structlog.wrap_logger(
-        _Lines(),
-        processors=[structlog.contextvars.merge_contextvars, structlog.processors.TimeStamper(), _one_line],
-        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
-    ).bind(level="info", logger=logger)
-    return bound
+_ids: ContextVar[Mapping[str, str]] = ContextVar("kataven_log_ids", default=MappingProxyType({}))
 
 
-class _Lines:
-    """Writes each line in one call, so that the lines of threads don't mix.
+def set_ids(**ids: str) -> None:
+    """The ids in every line that this thread writes from now on, such as `request_id`. Without arguments: none."""
+    _ids.set(ids)
 
-    A line that can't be written (full disk, closed pipe) is dropped, because this must not fail the request.
+
+def ids() -> Mapping[str, str]:
+    """The ids that are set."""
+    return _ids.get()
+
+
+class AccessLog:
+    """Writes the access log: the same format as all lines, written directly to standard error, in a tenth of the time.
+
+    The level is always `info`. Each line is written in one call, so that the lines of threads don't mix. A line that
+    can't be written (full disk, closed pipe) is dropped, because this must not fail the request.
     """
 
-    def info(self, line: str) -> None:
+    def __init__(self, logger: str) -> None:
+        self._logger = logger
+
+    def info(self, message: str, **fields: Any) -> None:
+        """Write a line. Fields without a value are omitted."""
+        line: dict[str, Any] = {"at": time.time(), "level": "info", "logger": self._logger, "message": message}
+        line.update({name: value for name, value in fields.items() if value is not None})
+        line.update(_ids.get())
+        written = _json(line)
         with contextlib.suppress(OSError, ValueError):
-            sys.stderr.write(f"{line}\n")
+            sys.stderr.write(f"{written}\n")
 
 
 def formatter() -> logging.Formatter:
     """Formats a record as JSON: time, level, logger, message, the request's ids, and the fields in `extra`."""
     return ProcessorFormatter(
         foreign_pre_chain=[
-            structlog.contextvars.merge_contextvars,
+            _add_ids,
             structlog.processors.TimeStamper(),
             structlog.stdlib.add_log_level,
             structlog.stdlib.add_logger_name,
@@ -85,7 +99,17 @@ def formatter() -> logging.Formatter:
 
 def _one_line(_: WrappedLogger, __: str, event: EventDict) -> str:
     first = {_NAMES.get(name, name): event.pop(name, None) for name in _FIRST}
-    line = {**first, **{_NAMES.get(name, name): value for name, value in event.items() if value is not None}}
+    return _json({**first, **{_NAMES.get(name, name): value for name, value in event.items() if value is not None}})
+
+
+def _add_ids(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
+    for name, value in _ids.get().items():
+        event.setdefault(name, value)
+    return event
+
+
+def _json(line: Mapping[str, Any]) -> str:
+    """`line` as JSON, redacted."""
     try:
         written = orjson.dumps(line, default=str).decode()
     except TypeError:  # a lone surrogate, or an integer of more than 64 bits: must not fail the request

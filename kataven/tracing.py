@@ -30,7 +30,8 @@ class Trace:
     @classmethod
     def new(cls) -> Trace:
         """A new trace, not sampled."""
-        return cls(secrets.token_hex(16), secrets.token_hex(8))
+        ids = secrets.token_hex(24)
+        return cls(ids[:32], ids[32:])
 
     @classmethod
     def from_header(cls, header: str | None) -> Trace:
@@ -41,7 +42,7 @@ class Trace:
     @classmethod
     def parent(cls, header: str | None) -> Trace | None:
         """The caller's span; None if the header is missing or malformed."""
-        found = _WELL_FORMED.fullmatch(header or "")
+        found = None if header is None else _WELL_FORMED.fullmatch(header)
         if found is None or found["version"] == "ff" or (found["version"] == "00" and found["more"]):
             return None
         if not int(found["trace_id"], 16) or not int(found["parent_id"], 16):

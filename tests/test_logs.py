@@ -10,7 +10,6 @@ import subprocess
 import sys
 
 import pytest
-import structlog
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -46,8 +45,9 @@ def test_a_line_contains_time_level_logger_and_message() -> None:
 
 
 def test_a_line_of_a_request_contains_its_request_id_and_trace_id() -> None:
-    with structlog.contextvars.bound_contextvars(request_id="r-1", trace_id="t-1"):
-        line = written("while it runs")
+    logs.set_ids(request_id="r-1", trace_id="t-1")
+    line = written("while it runs")
+    logs.set_ids()
     assert (line["request_id"], line["trace_id"]) == ("r-1", "t-1")
 
 
@@ -69,8 +69,9 @@ def test_passwords_in_urls_are_redacted() -> None:
 
 
 def test_an_access_log_line_has_the_same_format(capsys: pytest.CaptureFixture[str]) -> None:
-    with structlog.contextvars.bound_contextvars(request_id="r-1"):
-        logs.access_logger("kataven.access").info("request", status=200, account=None, method=KEY)
+    logs.set_ids(request_id="r-1")
+    logs.AccessLog("kataven.access").info("request", status=200, account=None, method=KEY)
+    logs.set_ids()
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == 1
     line = json.loads(lines[0])
@@ -88,7 +89,7 @@ def test_an_access_log_line_has_the_same_format(capsys: pytest.CaptureFixture[st
 
 @pytest.mark.parametrize("value", ["\ud800", 1 << 70], ids=["lone-surrogate", "large-number"])
 def test_a_line_can_contain_any_value(value: object, capsys: pytest.CaptureFixture[str]) -> None:
-    logs.access_logger("kataven.access").info("request", principal=value, method=KEY)
+    logs.AccessLog("kataven.access").info("request", principal=value, method=KEY)
     line = json.loads(capsys.readouterr().err)
     assert line["principal"] == value
     assert line["method"] == logs.REDACTED
@@ -173,7 +174,7 @@ def closed() -> io.StringIO:
 @pytest.mark.parametrize("broken", [FullDisk(), closed()], ids=["full", "closed"])
 def test_a_line_that_can_not_be_written_is_dropped(broken: io.StringIO, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stderr", broken)
-    logs.access_logger("kataven.access").info("request")
+    logs.AccessLog("kataven.access").info("request")
 
 
 @given(st.text("sk_live_pkacme123eyJ.:/@ab\n-", max_size=120) | st.sampled_from([KEY, JWT, URL]))

@@ -398,3 +398,49 @@ def test_a_failed_statement_has_its_class_and_no_message() -> None:
         [sys.executable, "-c", STATEMENTS], cwd=CHECKOUT, env=environ, capture_output=True, text=True, check=False
     )
     assert ran.returncode == 0, ran.stderr
+
+
+ROWS = """
+import os
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from sqlalchemy import bindparam, column, create_engine, select, text
+from sqlalchemy.exc import DBAPIError
+from kataven.telemetry import instruments
+from kataven.telemetry.spans import Telemetry
+from kataven.tenancy.serving.rows import RowQuery, connect
+
+telemetry = Telemetry("test", "1", lambda outcome, spans: None, [instruments.rows(RowQuery)])
+telemetry.start()
+memory = InMemorySpanExporter()
+telemetry._provider.add_span_processor(SimpleSpanProcessor(memory))
+engine = create_engine(os.environ["DATABASE"])
+databases = RowQuery(select(column("datname")).select_from(text("pg_database")).limit(1))
+missing = RowQuery(select(column("id")).select_from(text("missing")).where(column("name") == bindparam("name")))
+databases.read(connect(engine), engine.dialect, {})  # outside of a request
+telemetry.begin("GET", None)
+try:
+    missing.read(connect(engine), engine.dialect, {"name": "a row's value"})
+except DBAPIError:
+    pass
+databases.read(connect(engine), engine.dialect, {})
+telemetry.end()
+failed, succeeded, server = memory.get_finished_spans()
+assert (failed.name, succeeded.name, server.name) == ("SELECT missing", "SELECT pg_database", "GET")
+assert failed.attributes["error.type"] == "42P01" and not failed.status.is_ok
+assert "error.type" not in succeeded.attributes
+assert succeeded.attributes["db.namespace"] == engine.url.database
+for span in (failed, succeeded):
+    assert span.parent.span_id == server.context.span_id
+    assert "value" not in span.to_json() and not span.events
+telemetry.stop()
+"""
+
+
+def test_rows_without_a_session_have_the_spans_of_statements(harness: AppHarness) -> None:
+    environ = {**os.environ, "OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:1", "OTEL_EXPORTER_OTLP_TIMEOUT": "0.1"}
+    environ["DATABASE"] = harness.environ["KATAVEN_DATABASE_URL"]
+    ran = subprocess.run(
+        [sys.executable, "-c", ROWS], cwd=CHECKOUT, env=environ, capture_output=True, text=True, check=False
+    )
+    assert ran.returncode == 0, ran.stderr

@@ -15,6 +15,9 @@ from sqlalchemy.sql import ColumnElement
 
 Row = TypeVar("Row")
 
+_Which = Literal["all", "older", "newer"]
+"""Which rows of the table a page can have, relative to its position."""
+
 
 @dataclass(frozen=True, slots=True)
 class Position:
@@ -79,12 +82,19 @@ def _position(row: Any, *, to_newer: bool = False) -> Position:
 
 
 @cache
-def _statement(model: type[Any], which: Literal["all", "older", "newer"]) -> Select[Any]:
+def _statement(model: type[Any], which: _Which) -> Select[Any]:
     """Cached, because building the statement costs half as much as executing it."""
+    return newest_first_statement(select(model), model, which)
+
+
+def newest_first_statement(
+    selected: Select[Any], model: type[Any], which: _Which, *where: ColumnElement[bool]
+) -> Select[Any]:
+    """`selected`, in the order of a page, with the parameters `at_most`, and `moment` and `row` of the position."""
     table: Any = model
     key = tuple_(table.created_at, table.id)
     here = tuple_(bindparam("moment", type_=table.created_at.type), bindparam("row", type_=table.id.type))
-    statement = select(model).limit(bindparam("at_most", type_=Integer))
+    statement = selected.where(*where).limit(bindparam("at_most", type_=Integer))
     if which == "newer":
         return statement.where(key > here).order_by(table.created_at, table.id)
     if which == "older":

@@ -10,12 +10,13 @@ from flask import Response
 
 from kataven.account import agents
 from kataven.account.models import Agent, AgentStatus, AuthMode, Category, GreetingMode, VoiceProvider, WidgetAuthMode
+from kataven.account.row_list import RowList
 from kataven.web.access import READ, WRITE
 from kataven.web.conditional import require_match, write_tagged
 from kataven.web.idempotency import create_once
 from kataven.web.inputs.agents import AgentInput, AgentPatch, AgentWidgetSettingsPatch
 from kataven.web.operation import ApiBlueprint, ResponseSpec
-from kataven.web.paging import PageQuery, write_page
+from kataven.web.paging import PageQuery, write_rows
 from kataven.web.request_context import RequestContext
 from kataven.web.schema import Input, View, fields_of
 
@@ -54,6 +55,7 @@ class AgentWidgetSettingsView(View):
 
 
 _FIELDS = tuple(AgentView.model_fields)
+_LIST = RowList(Agent, _FIELDS)
 
 
 @blueprint.operation(
@@ -66,8 +68,7 @@ _FIELDS = tuple(AgentView.model_fields)
 )
 def list_agents(context: RequestContext, query: PageQuery) -> Response:
     """Returns agents from newest to oldest, in pages."""
-    with context.reading() as session:
-        return write_page(agents.listing(session, query.limit, query.after), shape, query)
+    return write_rows(_LIST.page(context.rows, query.limit, query.after), query)
 
 
 @blueprint.operation(

@@ -8,15 +8,16 @@ from uuid import UUID
 
 from flask import Response
 from pydantic import Field
+from sqlalchemy import bindparam
 
-from kataven.account import audit
 from kataven.account.models import AuditEvent
+from kataven.account.row_list import RowList
 from kataven.validation import Shaped
 from kataven.web.access import MANAGE
 from kataven.web.operation import ApiBlueprint, ResponseSpec
-from kataven.web.paging import PageQuery, write_page
+from kataven.web.paging import PageQuery, write_rows
 from kataven.web.request_context import RequestContext
-from kataven.web.schema import View, fields_of
+from kataven.web.schema import View
 
 blueprint = ApiBlueprint("audit-events", __name__, "audit event", "The account's audit log.")
 
@@ -46,7 +47,11 @@ class AuditEventView(View):
     address: str | None
 
 
-_FIELDS = tuple(AuditEventView.model_fields)
+_LIST = RowList(
+    AuditEvent,
+    AuditEventView.model_fields,
+    {"action": AuditEvent.action == bindparam("action"), "actor": AuditEvent.actor == bindparam("actor")},
+)
 
 
 @blueprint.operation(
@@ -59,11 +64,5 @@ _FIELDS = tuple(AuditEventView.model_fields)
 )
 def list_audit_events(context: RequestContext, query: AuditQuery) -> Response:
     """Returns events from newest to oldest. Filter by an action (`api_key.revoked`) or an actor (`jwt:alice`)."""
-    with context.reading() as session:
-        page = audit.listing(session, query.limit, query.after, query.action, query.actor)
-        return write_page(page, shape, query)
-
-
-def shape(event: AuditEvent) -> dict[str, Any]:
-    """An event as the API returns it."""
-    return fields_of(event, _FIELDS)
+    page = _LIST.page(context.rows, query.limit, query.after, action=query.action, actor=query.actor)
+    return write_rows(page, query)

@@ -9,21 +9,19 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NoReturn
 
 import grpc
-import structlog
 from google.protobuf.message import Message
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
-from kataven import tracing
+from kataven import logs, tracing
 from kataven.authservice import auth_pb2 as pb
 from kataven.authservice import codec
 from kataven.authservice.tls import TlsFiles
 from kataven.identity.errors import Refused, VerifierUnavailable
 from kataven.identity.issuer import Issuer, UnknownPepper
 from kataven.identity.verifier import Verifier
-from kataven.logs import access_logger
 
 log = logging.getLogger(__name__)
-access = access_logger("kataven.access")
+access = logs.AccessLog("kataven.access")
 
 THREADS = 16
 GRACE_SECONDS = 5.0
@@ -127,8 +125,7 @@ def _logged(name: str, rpc: Rpc) -> Rpc:
     def logged(request: Message, context: grpc.ServicerContext) -> Message:
         headers = {str(key): str(value) for key, value in context.invocation_metadata()}
         trace = tracing.open_trace(headers.get(tracing.HEADER))
-        structlog.contextvars.clear_contextvars()
-        structlog.contextvars.bind_contextvars(trace_id=trace.trace_id)
+        logs.set_ids(trace_id=trace.trace_id)
         started = time.perf_counter()
         try:
             return rpc(request, context)

@@ -66,14 +66,7 @@ def sqlalchemy(telemetry: Telemetry) -> None:
     """A span for each statement of every engine. It has the verb and the table, and neither text nor parameters."""
 
     def before(connection: Any, cursor: Any, statement: str, parameters: Any, context: Any, many: bool) -> None:
-        verb, table = _VERB.match(statement), _TABLE.search(statement)
-        operation = verb[1].upper() if verb else "SQL"
-        attributes = {"db.system.name": "postgresql", "db.operation.name": operation}
-        if table:
-            attributes["db.collection.name"] = table[1]
-        if database := connection.engine.url.database:
-            attributes["db.namespace"] = database
-        entered = telemetry.call(f"{operation} {table[1]}" if table else operation, attributes)
+        entered = telemetry.call(*_of_statement(statement, connection.engine.url.database))
         span = entered.__enter__()
         if span is not None:
             _statement.set((entered, span))
@@ -94,6 +87,46 @@ def sqlalchemy(telemetry: Telemetry) -> None:
     event.listen(Engine, "before_cursor_execute", before)
     event.listen(Engine, "after_cursor_execute", after)
     event.listen(Engine, "handle_error", failed)
+
+
+def rows(query: type[Any]) -> Callable[[Telemetry], None]:
+    """The same for `read` of a class whose `text` is the statement, which bypasses the engine."""
+
+    def instrument(telemetry: Telemetry) -> None:
+        original = query.read
+
+        @functools.wraps(original)
+        def traced(self: Any, connection: Any, *arguments: Any) -> Any:
+            if telemetry.current() is None:
+                return original(self, connection, *arguments)
+            database = connection.dbapi_connection.info.dbname
+            entered = telemetry.call(*_of_statement(self.text, database))
+            span = entered.__enter__()
+            try:
+                return original(self, connection, *arguments)
+            except Exception as error:
+                cause = getattr(error, "orig", error)
+                if span is not None:
+                    fail(span, getattr(cause, "pgcode", None) or type(cause).__name__)
+                raise
+            finally:
+                entered.__exit__(None, None, None)
+
+        query.read = traced
+
+    return instrument
+
+
+def _of_statement(statement: str, database: str | None) -> tuple[str, dict[str, str]]:
+    """The name and the attributes of a statement's span."""
+    verb, table = _VERB.match(statement), _TABLE.search(statement)
+    operation = verb[1].upper() if verb else "SQL"
+    attributes = {"db.system.name": "postgresql", "db.operation.name": operation}
+    if table:
+        attributes["db.collection.name"] = table[1]
+    if database:
+        attributes["db.namespace"] = database
+    return f"{operation} {table[1]}" if table else operation, attributes
 
 
 def packed_redis(kind: type[Any]) -> Callable[[Telemetry], None]:

@@ -80,8 +80,11 @@ class Metrics:
         self.credential_lookups = self._counter(
             "credential_lookups", "Credentials that were not cached, by whether the worker looked them up.", "outcome"
         )
-        for credential, outcome in itertools.product(_CREDENTIALS, _VERIFIED):
-            self.verifications.labels(credential, outcome)
+        # Finding a series by its labels costs as much as everything else that is measured in a request.
+        self._verifications = {
+            labels: self.verifications.labels(*labels) for labels in itertools.product(_CREDENTIALS, _VERIFIED)
+        }
+        self._request_series: dict[tuple[str, str, str, int], tuple[Counter, Histogram]] = {}
         self.gateway_decisions = self._counter(
             "gateway_decisions", "Responses to gateways (`/v1/verify`): `accepted`, or the problem code.", "outcome"
         )
@@ -218,9 +221,18 @@ class Metrics:
 
     def record_request(self, surface: str, method: str, route: str | None, status: int, seconds: float) -> None:
         """Record a finished request. `route` is the URL rule that matched, never the path."""
-        name = route or "none"
-        self.requests.labels(surface, method if method in METHODS else "other", name, status).inc()
-        self.request_seconds.labels(surface, name).observe(seconds)
+        key = surface, method if method in METHODS else "other", route or "none", status
+        series = self._request_series.get(key)
+        if series is None:
+            found = self.requests.labels(*key), self.request_seconds.labels(surface, key[2])
+            series = self._request_series.setdefault(key, found)
+        series[0].inc()
+        series[1].observe(seconds)
+
+    def record_verification(self, credential: str, outcome: str) -> None:
+        """Record a presented credential: `accepted`, or the problem code of the refusal."""
+        series = self._verifications.get((credential, outcome))
+        (series or self.verifications.labels(credential, outcome)).inc()
 
     def record_lookup(self, outcome: str) -> None:
         """Record whether a credential that was not cached was looked up: one of `lookups.OUTCOMES`."""

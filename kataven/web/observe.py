@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import re
+import secrets
 import time
-import uuid
 
-import structlog
 from flask import Request, Response, current_app
 
-from kataven import tracing
-from kataven.logs import access_logger
+from kataven import logs, tracing
 from kataven.ratelimit.address import client_address
 from kataven.web.request_context import RequestContext, set_client_address
 from kataven.web.services import services
 
-log = access_logger("kataven.access")
+log = logs.AccessLog("kataven.access")
 
 MEASURE_HEADER = "X-Kataven-Measure"
 """With KATAVEN_METRICS_TOKEN as its value, the response names the worker. `flask revocation measure` uses it to send a
@@ -30,14 +28,15 @@ _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{8,128}")
 
 def open_context(request: Request) -> RequestContext:
     """The context of a new request. Keeps the client's `X-Request-ID` if it is well-formed; otherwise generates one."""
-    found = services()
-    given = request.headers.get("X-Request-ID", "")
-    request_id = given if _REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
-    trace = tracing.open_trace(request.headers.get(tracing.HEADER))
+    found, environ = services(), request.environ
+    given = environ.get("HTTP_X_REQUEST_ID")
+    request_id = given if given and _REQUEST_ID.fullmatch(given) else secrets.token_hex(16)
+    trace = tracing.open_trace(environ.get("HTTP_TRACEPARENT"))
     tracing.current.set(trace)
-    structlog.contextvars.clear_contextvars()
-    structlog.contextvars.bind_contextvars(request_id=request_id, trace_id=trace.trace_id)
-    address = client_address(request.remote_addr or "", request.headers.get("X-Forwarded-For"), found.trusted_proxies)
+    logs.set_ids(request_id=request_id, trace_id=trace.trace_id)
+    address = client_address(
+        environ.get("REMOTE_ADDR") or "", environ.get("HTTP_X_FORWARDED_FOR"), found.trusted_proxies
+    )
     set_client_address(address)
     return RequestContext(found, request_id, address)
 
@@ -57,7 +56,7 @@ def span_attributes(context: RequestContext | None) -> dict[str, str]:
 
 def close_context(_error: BaseException | None) -> None:
     """Detach this thread's log lines, traces and client address from the request."""
-    structlog.contextvars.clear_contextvars()
+    logs.set_ids()
     tracing.current.set(None)
     set_client_address(None)
 
@@ -66,7 +65,7 @@ def finish(context: RequestContext, request: Request, response: Response) -> Res
     """Set the response headers, record metrics and write the access log line, without the query string: it can contain
     secrets."""
     response.headers["X-Request-ID"] = context.request_id
-    measured = request.headers.get(MEASURE_HEADER)
+    measured = request.environ.get("HTTP_X_KATAVEN_MEASURE")
     if measured is not None and context.services.internal_access.allows(request, measured):
         response.headers[WORKER_HEADER] = context.services.revocation.status().worker
     response.headers.setdefault("Cache-Control", "no-store")  # cacheable responses set their own

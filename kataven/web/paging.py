@@ -93,7 +93,12 @@ class FilteredPageQuery(PageQuery):
 
 def write_page(page: Page[Row], shape: Callable[[Row], Any], query: PageQuery) -> Response:
     """An array of the rows, each converted by `shape`, with a link to the next page if one exists."""
-    response = write_json([shape(row) for row in page.rows])
+    return write_rows(Page([shape(row) for row in page.rows], page.next), query)
+
+
+def write_rows(page: Page[Any], query: PageQuery) -> Response:
+    """The same for rows that are returned as they are, as those of a `RowList`."""
+    response = write_json(page.rows)
     if page.next is not None:
         cursor = encode(page.next) + query.filters
         link_to_next(response, {**request.args.to_dict(), "limit": str(query.limit), "cursor": cursor})

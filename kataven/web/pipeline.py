@@ -124,7 +124,7 @@ def _authenticate(context: RequestContext) -> Principal:
         raise
     finally:
         kind = "api_key" if isinstance(credential, ApiKeyCredential) else "jwt"
-        context.services.metrics.verifications.labels(kind, outcome).inc()
+        context.services.metrics.record_verification(kind, outcome)
     return principal
 
 

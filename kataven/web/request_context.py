@@ -6,9 +6,11 @@ A handler can't choose a tenant: `context.reading()` and `context.writing()` ope
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
+from typing import Any
 
 from flask import g
 
@@ -19,6 +21,7 @@ from kataven.ratelimit.budget import AddressBudgetKind
 from kataven.ratelimit.decision import QuotaStatus
 from kataven.ratelimit.limiter import Admission, LimitExceeded
 from kataven.system.directory import AccountRecord
+from kataven.tenancy.serving.rows import RowQuery, Rows
 from kataven.tenancy.serving.session import TenantSession
 from kataven.web.services import Services
 
@@ -86,6 +89,10 @@ class RequestContext:
     def reading(self) -> AbstractContextManager[TenantSession]:
         """A session on the account's database with AUTOCOMMIT, which saves two round trips. Raises TenancyError."""
         return self.services.registry.reading(self.account.tenant)
+
+    def rows(self, query: RowQuery, values: Mapping[str, Any]) -> Rows:
+        """The rows of a compiled SELECT, without a session. Raises TenancyError."""
+        return self.services.registry.rows(self.account.tenant, query, values)
 
     def writing(self) -> AbstractContextManager[TenantSession]:
         """A session in one transaction, committed at the end of the block, or rolled back on an exception. Raises

@@ -10,13 +10,12 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 
 import pytest
-import structlog
 from flask import Flask
 from prometheus_client.parser import text_string_to_metric_families
 from werkzeug.serving import make_server
 
 import app as factory
-from kataven import settings, tracing
+from kataven import logs, settings, tracing
 from kataven.dev.personas import ALICE
 from kataven.operations.operator import Operator
 from kataven.operations.revocation_measurement import Measurement, MeasurementFailed
@@ -230,5 +229,5 @@ def test_no_metric_contains_an_account_a_key_or_a_user(harness: AppHarness, acme
 
 def test_log_context_is_cleared_after_a_request(harness: AppHarness, acme_key: Caller) -> None:
     acme_key.get("/v1/me")
-    assert structlog.contextvars.get_contextvars() == {}
+    assert logs.ids() == {}
     assert tracing.current.get() is None

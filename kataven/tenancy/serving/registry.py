@@ -3,6 +3,7 @@
     with registry.reading(tenant) as session: ...   # AUTOCOMMIT, read-only: one round trip per statement
     with registry.writing(tenant) as session: ...   # one transaction: committed at the end, rolled back on an error
     with registry.autocommit(tenant) as session: ...  # AUTOCOMMIT, may write: each statement commits itself
+    rows = registry.rows(tenant, query, values)       # the rows of a compiled SELECT, without a session
 
 All raise TenantUnavailable if the account's database is unavailable, SchemaMismatch if this code does not serve its
 schema or a statement needs a newer one, NoTenant without a tenant, RegistryClosed after `close()`.
@@ -14,6 +15,7 @@ import os
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 from weakref import WeakSet
 
@@ -26,11 +28,12 @@ from kataven.tenancy.directory import Tenant
 from kataven.tenancy.error_classification import Fault, fault_of, in_words, is_demoted, may_be_about_schema
 from kataven.tenancy.errors import BehindSchema, NoTenant, SchemaMismatch, TenantUnavailable
 from kataven.tenancy.pg_connection import ConnectionSettings
-from kataven.tenancy.serving.engines import Engines
+from kataven.tenancy.serving.engines import Engines, PinnedEngine
 from kataven.tenancy.serving.histories import ServerHistories
 from kataven.tenancy.serving.metrics import PoolMetrics
 from kataven.tenancy.serving.pool import ConnectionBudget, NoConnection
 from kataven.tenancy.serving.pool_limits import PoolLimits
+from kataven.tenancy.serving.rows import RowQuery, Rows, connect
 from kataven.tenancy.serving.session import TenantSession
 from kataven.tenancy.serving.slots import HostSlots
 
@@ -100,6 +103,24 @@ class EngineRegistry:
         """A session whose statements commit themselves, so that a paused or killed process holds no lock."""
         return self._session(tenant, "AUTOCOMMIT", read_only=False)
 
+    def rows(self, tenant: Tenant, query: RowQuery, values: Mapping[str, Any]) -> Rows:
+        """The rows of `query`, in one round trip. For lists: see `RowQuery`."""
+        with self._visit(tenant) as visit:
+            engine = visit.pinned.engine
+            if not self._is_served(tenant):
+                with engine.connect() as connection:
+                    self._check_directory(tenant, connection)
+            raw = connect(engine)
+            visit.reached()
+            try:
+                return query.read(raw, engine.dialect, values)
+            except DBAPIError as error:
+                self._after(error, visit)
+                if may_be_about_schema(error):
+                    with engine.connect() as connection:
+                        self._check_after(error, tenant, connection)
+                raise
+
     def forget(self, account: str) -> None:
         """Retire the account's engine, for example when its database moves. Sessions in progress finish first."""
         self._engines.forget(account)
@@ -146,39 +167,46 @@ class EngineRegistry:
 
     @contextlib.contextmanager
     def _session(self, tenant: Tenant, isolation_level: IsolationLevel, *, read_only: bool) -> Iterator[TenantSession]:
+        with self._visit(tenant) as visit, visit.pinned.engine.connect() as connection:
+            visit.reached()
+            self._check_directory(tenant, connection)
+            try:
+                if isolation_level != AS_CONNECTED:
+                    connection.execution_options(isolation_level=isolation_level)
+                with self._opened(tenant, connection, read_only=read_only) as session:
+                    yield session
+            except DBAPIError as error:
+                self._after(error, visit)
+                self._check_after(error, tenant, connection)
+                raise
+
+    @contextlib.contextmanager
+    def _visit(self, tenant: Tenant) -> Iterator["_Visit"]:
+        """Pins the tenant's engine, and tells its breaker whether the database responded."""
         if not isinstance(tenant, Tenant):
             raise NoTenant("a session needs a tenant")
         engines = self._engines  # the same until the end, even if a fork replaces them
-        pinned = engines.pin(tenant)
-        responded: bool | None = None
+        visit = _Visit(engines, tenant, engines.pin(tenant))
         try:
-            with pinned.engine.connect() as connection:
-                responded = True
-                engines.reached(pinned)
-                self._check_directory(tenant, connection)
-                try:
-                    if isolation_level != AS_CONNECTED:
-                        connection.execution_options(isolation_level=isolation_level)
-                    with self._opened(tenant, connection, read_only=read_only) as session:
-                        yield session
-                except DBAPIError as error:
-                    if is_demoted(error):
-                        engines.forget_server(tenant)  # this connection closes when it is returned
-                    self._check_after(error, tenant, connection)
-                    raise
+            yield visit
         except NoConnection as error:
             raise self._unavailable(tenant, Fault(str(error), is_down=False)) from error
         except DBAPIError as error:
             fault = fault_of(error)
             if fault is None:
                 raise
-            responded = not fault.is_down
+            visit.responded = not fault.is_down
             raise self._unavailable(tenant, fault) from error
         except psycopg2.Error as error:  # SQLAlchemy does not translate errors from setting the isolation level
-            responded = False
+            visit.responded = False
             raise self._unavailable(tenant, Fault("the connection was lost", is_down=True)) from error
         finally:
-            engines.unpin(pinned, responded)
+            engines.unpin(visit.pinned, visit.responded)
+
+    @staticmethod
+    def _after(error: DBAPIError, visit: "_Visit") -> None:
+        if is_demoted(error):
+            visit.engines.forget_server(visit.tenant)  # this connection closes when it is returned
 
     @contextlib.contextmanager
     def _opened(self, tenant: Tenant, connection: Connection, *, read_only: bool) -> Iterator[TenantSession]:
@@ -190,9 +218,13 @@ class EngineRegistry:
         finally:
             session.close()
 
+    def _is_served(self, tenant: Tenant) -> bool:
+        """Whether this code serves the revision that the directory has for the account, as far as that is known."""
+        return self._schema is None or tenant.revision is None or self._schema.serves(tenant.revision)
+
     def _check_directory(self, tenant: Tenant, connection: Connection) -> None:
         """If the directory has a revision that this code does not serve, check the database, which is authoritative."""
-        if self._schema is not None and tenant.revision is not None and not self._schema.serves(tenant.revision):
+        if self._schema is not None and not self._is_served(tenant):
             self._check_schema(tenant, connection, self._schema)
 
     def _check_after(self, error: DBAPIError, tenant: Tenant, connection: Connection) -> None:
@@ -222,6 +254,21 @@ class EngineRegistry:
         level = logging.WARNING if fault.is_down else logging.INFO
         logger.log(level, "database %s unavailable: %s", tenant.account, fault.reason)
         return TenantUnavailable(tenant.account, fault.reason, self._limits.breaker_pause)
+
+
+@dataclass(slots=True)
+class _Visit:
+    """One use of an account's engine, from `pin` to `unpin`. `responded` is None if the database was not contacted."""
+
+    engines: Engines
+    tenant: Tenant
+    pinned: PinnedEngine
+    responded: bool | None = None
+
+    def reached(self) -> None:
+        """A connection succeeded: closes the breaker now, without waiting for the end of this use."""
+        self.responded = True
+        self.engines.reached(self.pinned)
 
 
 _registries: WeakSet[EngineRegistry] = WeakSet()

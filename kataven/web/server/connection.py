@@ -37,7 +37,7 @@ class SlowReader(TimeoutError):
 
 
 class ClientConnection:
-    """A connection. The main thread owns it, except in the phase IN_THREAD."""
+    """A connection. The main thread owns it, except in the phase IN_THREAD: see `BufferingWorker._set_idle`."""
 
     __slots__ = (
         "arrival",
@@ -98,6 +98,13 @@ class ClientConnection:
         self.clock, self.continued = None, False
         behind: bytes = self.parser.unreader.take_buffered()
         return behind
+
+    def is_finished(self) -> bool:
+        """Whether the response was sent completely, and the client sent nothing after its request."""
+        behind = self.take_back()
+        if behind:
+            self.parser.unreader.unread(behind)
+        return not behind and not self.outbox
 
     def recv(self, size: int) -> bytes:
         """Called by the parser. Raises SlowBody immediately if the request was considered complete, otherwise at the

@@ -52,6 +52,7 @@ def hold(server: Gunicorn, folder: Path) -> tuple[threading.Thread, list[bytes]]
 
 def test_overridden_methods_exist_in_gthread_with_the_same_signature() -> None:
     for name in (
+        "_cap_keepalive",
         "accept",
         "check_config",
         "enqueue_req",

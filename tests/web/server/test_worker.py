@@ -5,11 +5,15 @@ from __future__ import annotations
 import os
 import selectors
 import socket
+import threading
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
 from gunicorn.config import Config
+from gunicorn.workers.gthread import STOP_KEEPALIVE_LINGER
 
 from kataven.web.server.connection import ClientConnection, Phase
 from kataven.web.server.timeouts import BodyClock, SocketTimeouts
@@ -97,3 +101,86 @@ def test_deadline_moves_with_received_bytes(worker: BufferingWorker) -> None:
     assert clock.deadline == 107
     clock.received = 1_000_000
     assert clock.deadline == 110
+
+
+def test_connections_become_idle_in_threads_while_the_main_thread_uses_and_caps_them(worker: BufferingWorker) -> None:
+    rounds, deadline = 60, time.monotonic() + 0.5
+    served: list[tuple[ClientConnection, socket.socket]] = []
+    worker.enqueue_req = lambda conn: None  # type: ignore[method-assign]
+    pairs = [connected(worker) for _ in range(4 * rounds)]
+    for conn, client in pairs:
+        worker._forget(conn)
+        client.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")  # the next request may arrive before this one ends
+
+    def finish(part: list[tuple[ClientConnection, socket.socket]]) -> None:
+        for pair in part:
+            worker._set_idle(pair[0])
+            served.append(pair)
+
+    with ThreadPoolExecutor(4) as pool:
+        running = [pool.submit(finish, pairs[start::4]) for start in range(4)]
+        while not all(one.done() for one in running) or worker.keepalived_conns:
+            worker._cap_keepalive(deadline)
+            worker.wait_for_and_dispatch_events(0.01)
+        for one in running:
+            one.result()
+    assert len(served) == len(pairs)
+    assert {conn.phase for conn, _ in pairs} == {Phase.IN_THREAD}
+    assert not any(conn.registered for conn, _ in pairs)
+    assert not worker.poller.get_map()
+    for conn, client in pairs:
+        conn.sock.close()
+        client.close()
+
+
+def test_a_connection_that_becomes_idle_in_a_stopping_worker_is_kept_briefly(worker: BufferingWorker) -> None:
+    worker.alive = False
+    conn, client = connected(worker)
+    worker._forget(conn)
+    worker._set_idle(conn)
+    assert conn.timeout <= time.monotonic() + STOP_KEEPALIVE_LINGER
+    worker._close(worker._oldest_idle())
+    client.close()
+
+
+def test_pipelined_bytes_and_an_unsent_response_are_left_to_the_main_thread(worker: BufferingWorker) -> None:
+    conn, client = connected(worker)
+    assert conn.is_finished()
+    conn.parser.unreader.unread(b"GET /next")
+    assert not conn.is_finished()
+    assert conn.take_back() == b"GET /next"
+    conn.outbox += b"rest"
+    assert not conn.is_finished()
+    worker._close(conn)
+    client.close()
+
+
+def test_a_request_that_arrives_before_its_connection_is_registered_completely_is_received_once(
+    worker: BufferingWorker,
+) -> None:
+    received: list[ClientConnection] = []
+    worker.enqueue_req = received.append  # type: ignore[method-assign]
+    conn, client = connected(worker)
+    worker._forget(conn)
+    client.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+    register, dispatched = worker.poller.register, threading.Event()
+
+    def dispatch() -> None:
+        worker.wait_for_and_dispatch_events(30)
+        dispatched.set()
+
+    main_thread = threading.Thread(target=dispatch)
+
+    def register_and_be_overtaken(*arguments: Any) -> Any:
+        registered = register(*arguments)
+        main_thread.start()
+        dispatched.wait(0.2)  # without the lock, the main thread receives the request now
+        return registered
+
+    worker.poller.register = register_and_be_overtaken  # type: ignore[method-assign]
+    worker._set_idle(conn)
+    main_thread.join(30)
+    assert received == [conn]
+    assert (conn.phase, conn.registered, dict(worker.poller.get_map())) == (Phase.IN_THREAD, False, {})
+    conn.sock.close()
+    client.close()
