@@ -17,6 +17,7 @@ from sqlalchemy import Text, Uuid, cast, select
 from sqlalchemy.sql import ColumnElement
 
 from kataven.account.paging import Page, Position, newest_first_statement
+from kataven.tenancy.prepared_statements import PREPARED
 from kataven.tenancy.serving.rows import ReadRows, RowQuery
 
 
@@ -54,7 +55,8 @@ class RowList:
         if found is None:
             where = [self._filters[name] for name in filters]
             columns = [self._column(name) for name in self._columns]
-            statement = newest_first_statement(select(*columns), self._model, "older" if after else "all", *where)
+            selected = select(*columns).prefix_with(PREPARED)
+            statement = newest_first_statement(selected, self._model, "older" if after else "all", *where)
             found = self._queries[key] = RowQuery(statement)
         return found
 
