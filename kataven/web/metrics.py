@@ -105,7 +105,9 @@ class Metrics:
         for outcome in LOOKUP_OUTCOMES:
             self.credential_lookups.labels(outcome)
         self.connections_refused = self._counter(
-            "connections_refused", "Connections that the server closed: too slow, too many, or not HTTP.", "reason"
+            "connections_refused",
+            "Connections that the server closed: too slow, too many, not HTTP, or overloaded.",
+            "reason",
         )
         for reason in REASONS:
             self.connections_refused.labels(reason)

@@ -56,6 +56,7 @@ class ClientConnection:
         "sock",
         "timeout",
         "timeouts",
+        "urgent",
         "whole",
     )
 
@@ -76,6 +77,7 @@ class ClientConnection:
         self.continued = False
         self.whole = False
         """Whether the request arrived completely before it was passed to a thread."""
+        self.urgent = False
         self.keep = False
         self.outbox = bytearray()
         self.buffered = 0

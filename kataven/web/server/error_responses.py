@@ -31,8 +31,10 @@ _DETAILS = {
     "headers_too_large": "The headers are too large. Send at most 64 KiB, in at most 100 headers.",
     "expectation_failed": "The only supported expectation is 100-continue.",
     "unsupported_transfer_coding": "The only supported transfer coding is chunked.",
+    "unavailable": "The server receives more requests than it can process. This one was not processed. Send it again.",
     "internal_error": "Something went wrong on our side. Contact us with the request ID.",
 }
+RETRY_AFTER = "Retry-After: 1\r\n"
 
 
 def code_of(error: BaseException) -> str:
@@ -63,6 +65,7 @@ def error_response(code: str, request_id: str) -> bytes:
     head = (
         f"HTTP/1.1 {kind.status} {HTTPStatus(kind.status).phrase}\r\n"
         f"Connection: close\r\nCache-Control: no-store\r\nX-Request-ID: {request_id}\r\n"
+        f"{RETRY_AFTER if kind.status == 503 else ''}"
         f"Content-Type: application/problem+json\r\nContent-Length: {len(body)}\r\n\r\n"
     )
     return head.encode("ascii") + body

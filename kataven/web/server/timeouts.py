@@ -19,7 +19,7 @@ LINGER_BYTES = 2 * 1024 * 1024
 unread bytes resets the connection, and the client may never receive the response."""
 
 
-REASONS = ("silent", "slow_head", "slow_body", "slow_reader", "crowded", "headers_too_large", "malformed")
+REASONS = ("silent", "slow_head", "slow_body", "slow_reader", "crowded", "headers_too_large", "malformed", "overloaded")
 """Why the server closes a connection: the values of the metric's label `reason`."""
 
 

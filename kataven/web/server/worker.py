@@ -35,6 +35,7 @@ from kataven.web.server.arrival import Progress
 from kataven.web.server.connection import ClientConnection, Phase, SlowReader
 from kataven.web.server.errors import SlowBody
 from kataven.web.server.logger import ERRORS
+from kataven.web.server.request_threads import QueueLimits, RequestThreads
 from kataven.web.server.response import RequestBody, Response
 from kataven.web.server.timeouts import (
     BODY_BYTES,
@@ -64,6 +65,9 @@ class BufferingWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no an
         self.refused: Counter[str] = Counter()
         self.on_refusal: Callable[[str], None] = self._count
         self.set_timeouts(SocketTimeouts())
+        self.queue_limits = QueueLimits()
+        self.urgent: tuple[bytes, ...] = ()
+        """What the first bytes of urgent requests are, such as `GET /healthz `: see `RequestThreads`."""
         self._waiting: dict[ClientConnection, None] = {}
         """Connections with a deadline, oldest first."""
         self._buffered = 0
@@ -93,6 +97,10 @@ class BufferingWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no an
         # Threads are created on demand: without large bodies, this pool has none.
         self.bulk = futures.ThreadPoolExecutor(max(2, self.cfg.threads // 2), "bulk")
         super().init_process()
+
+    def get_thread_pool(self) -> RequestThreads[ClientConnection]:
+        """Called after the fork."""
+        return RequestThreads(self.cfg.threads, self.queue_limits, self._serve, self._shed)
 
     def handle_quit(self, sig: Any, frame: Any) -> None:
         self.bulk.shutdown(wait=False)
@@ -200,23 +208,34 @@ class BufferingWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no an
     def _hand_over(self, conn: ClientConnection, *, whole: bool) -> None:
         self._forget(conn)
         conn.clock = None
+        conn.urgent = conn.arrival.buffer.startswith(self.urgent)
         conn.hand_over(whole)
         self.enqueue_req(conn)
 
     def enqueue_req(self, conn: ClientConnection) -> None:
-        pool = self.tpool if conn.whole else self.bulk
-        future = pool.submit(self.handle, conn)
-        future.add_done_callback(lambda done: self._after_response(conn, done))
+        if conn.whole:
+            self.tpool.submit(conn, urgent=conn.urgent)
+        else:
+            self.bulk.submit(self._serve, conn)
 
     # Processing, in a thread of a pool.
 
-    def _after_response(self, conn: ClientConnection, done: futures.Future[bool]) -> None:
-        """Make the connection idle, or let the main thread do what remains. Waking the main thread for each request
-        would cost a tenth of a small request."""
-        if self.alive and not done.cancelled() and done.exception() is None and done.result() and conn.is_finished():
+    def _serve(self, conn: ClientConnection) -> None:
+        """Process one request. Then make the connection idle, or let the main thread do what remains. Waking the main
+        thread for each request would cost a tenth of a small request."""
+        try:
+            conn.keep = self.handle(conn)
+        except (Exception, SystemExit):
+            log.exception("request ended without a response")
+            conn.keep = False
+        if self.alive and conn.keep and conn.is_finished():
             self._set_idle(conn)
         else:
-            self.method_queue.defer(self.finish_request, conn, done)
+            self.method_queue.defer(self._respond, conn)
+
+    def _shed(self, conn: ClientConnection) -> None:
+        """Called in any thread: the request waited for too long."""
+        self.method_queue.defer(self._refuse, conn, "overloaded", "unavailable")
 
     def handle(self, conn: ClientConnection) -> bool:
         """Process one request. Returns whether the connection can be reused."""
@@ -302,12 +321,7 @@ class BufferingWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no an
 
     # After the response, in the main thread.
 
-    def finish_request(self, conn: ClientConnection, fs: futures.Future[bool]) -> None:
-        try:
-            conn.keep = not fs.cancelled() and fs.result()
-        except (Exception, SystemExit):
-            log.exception("request ended without a response")
-            conn.keep = False
+    def _respond(self, conn: ClientConnection) -> None:
         conn.phase = Phase.RESPONSE
         self._send_rest(conn)
 
@@ -387,6 +401,7 @@ class BufferingWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no an
         if now < self._next_sweep:
             return
         self._next_sweep = now + _SWEEP_SECONDS
+        self.tpool.shed_overdue()  # while all threads are occupied
         for conn in list(self._waiting):
             if not self.alive and conn.phase is Phase.HEAD and not conn.arrival.buffer:
                 conn.deadline = min(conn.deadline, now + STOP_KEEPALIVE_LINGER)

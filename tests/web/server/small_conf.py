@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from typing import Any
 
+from kataven.web.server.request_threads import QueueLimits
 from kataven.web.server.timeouts import SocketTimeouts
 from tests.web.server import small
 
@@ -21,6 +22,12 @@ limit_request_field_size = 65_536
 control_socket_disable = True
 forwarder_headers = os.environ.get("FORWARDER_HEADERS", "")
 secure_scheme_headers: dict[str, str] = {}
+
+
+def post_fork(server: Any, worker: Any) -> None:
+    if "WAIT_SECONDS" in os.environ:
+        worker.queue_limits = QueueLimits(wait_seconds=float(os.environ["WAIT_SECONDS"]))
+        worker.urgent = (b"GET /environ",)
 
 
 def post_worker_init(worker: Any) -> None:

@@ -56,7 +56,7 @@ def test_overridden_methods_exist_in_gthread_with_the_same_signature() -> None:
         "accept",
         "check_config",
         "enqueue_req",
-        "finish_request",
+        "get_thread_pool",
         "handle",
         "handle_error",
         "handle_quit",

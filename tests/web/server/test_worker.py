@@ -159,7 +159,7 @@ def test_a_request_that_arrives_before_its_connection_is_registered_completely_i
     worker: BufferingWorker,
 ) -> None:
     received: list[ClientConnection] = []
-    worker.enqueue_req = received.append  # type: ignore[method-assign]
+    worker.enqueue_req = received.append  # type: ignore[method-assign,assignment]
     conn, client = connected(worker)
     worker._forget(conn)
     client.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
@@ -177,7 +177,7 @@ def test_a_request_that_arrives_before_its_connection_is_registered_completely_i
         dispatched.wait(0.2)  # without the lock, the main thread receives the request now
         return registered
 
-    worker.poller.register = register_and_be_overtaken  # type: ignore[method-assign]
+    worker.poller.register = register_and_be_overtaken
     worker._set_idle(conn)
     main_thread.join(30)
     assert received == [conn]
