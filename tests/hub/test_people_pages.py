@@ -92,6 +92,12 @@ def test_blocking_yourself_or_the_last_owner_needs_a_second_page(alice: HubBrows
     assert alice.get("/agents").status_code == 403
 
 
+def test_a_link_asks_for_no_confirmation_that_is_not_required(alice: HubBrowser, harness: AppHarness) -> None:
+    _, name, person = seen(harness)
+    assert f"End the access of {name}?" not in alice.get(f"/people?confirm={person}").text
+    assert "End the access of" not in alice.get("/people?confirm=nothing").text
+
+
 def test_members_see_neither_the_page_nor_its_link(bob: HubBrowser) -> None:
     assert bob.get("/people").status_code == 403
     assert 'href="/people"' not in bob.get("/agents").text

@@ -32,12 +32,15 @@ def show_people(hub_request: HubRequest) -> AnyResponse:
     with hub_request.reading() as session:
         page = people.listing(session, PAGE_SIZE, requested_position())
         position = range_label(session, SeenPerson, page)
-        to_confirm = None if asked is None else session.get(SeenPerson, asked)
+        to_confirm = None if asked is None or str(asked) in blocked else session.get(SeenPerson, asked)
+    you = hub_request.principal.person
+    if to_confirm is not None and str(to_confirm.id) != you and to_confirm.role != Role.OWNER:
+        to_confirm = None  # a link, not the redirect of `block_user`: no confirmation is required
     return render(
         "people.html",
         people=page.rows,
         blocks=blocked,
-        you=hub_request.principal.person,
+        you=you,
         may_end_owners=hub_request.principal.role is Role.OWNER,
         to_confirm=to_confirm,
         issuer=hub_request.services.people.issuer,
