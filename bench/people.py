@@ -75,7 +75,9 @@ class Score:
 
     @property
     def passed(self) -> bool:
-        return not self.unconfirmed and set(self.before) <= {200} and set(self.after) <= REFUSED
+        """503 is no acceptance: a worker that can't verify, for example without the issuer's keys, refuses."""
+        served = bool(self.before[200]) and set(self.before) <= {200, 503}
+        return not self.unconfirmed and served and set(self.after) <= {*REFUSED, 503}
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from datetime import datetime
 from typing import Annotated, Any, Literal
 from uuid import UUID
@@ -10,20 +9,19 @@ from uuid import UUID
 from flask import Response
 from pydantic import Field
 
-from kataven.account import audit, people
-from kataven.account.errors import Conflict
+from kataven.account import people
 from kataven.account.models import SeenPerson
-from kataven.identity.people import Person
 from kataven.identity.principal import Role
-from kataven.people.access import Cause
 from kataven.revocation.receipt import Receipt
 from kataven.system.cutoffs import Block
-from kataven.web.access import MANAGE, Forbidden
+from kataven.web import user_access
+from kataven.web.access import MANAGE
 from kataven.web.operation import ApiBlueprint, ResponseSpec
 from kataven.web.paging import PageQuery, write_page
 from kataven.web.receipts import ReceiptView
 from kataven.web.request_context import RequestContext
 from kataven.web.schema import Input, Query, SingleLine, View, no_default, write_json
+from kataven.web.user_access import SeenUser
 
 blueprint = ApiBlueprint(
     "people", __name__, "user", "The users of the account: end their sessions and block them, with a JWT."
@@ -79,7 +77,7 @@ class EndedPersonView(PersonView):
 )
 def list_people(context: RequestContext, query: PageQuery) -> Response:
     """Returns the users who used the account within the last 90 days. A use is recorded within five minutes."""
-    blocks = _blocks(context)
+    blocks = user_access.blocks(context)
     with context.reading() as session:
         page = people.listing(session, query.limit, query.after)
         return write_page(page, lambda person: shape(person, blocks), query)
@@ -95,13 +93,7 @@ def list_people(context: RequestContext, query: PageQuery) -> Response:
 def end_sessions(context: RequestContext, person_id: UUID) -> Response:
     """Refuses every token of the user from before this request in this account, and ends the user's sessions of the
     Hub. Users whom the identity provider still accepts can sign in again. To refuse them, block them."""
-    return _restrict(
-        context,
-        person_id,
-        "person.sessions_ended",
-        {},
-        lambda person, _: context.services.people.end_sessions(person, context.account.account, _cause(context)),
-    )
+    return _write_ended(context, *user_access.end_sessions(context, person_id))
 
 
 @blueprint.operation(
@@ -118,17 +110,8 @@ def end_sessions(context: RequestContext, person_id: UUID) -> Response:
 def block_person(context: RequestContext, person_id: UUID, body: BlockInput, query: BlockQuery) -> Response:
     """Refuses the user in this account until the block is lifted, even if the identity provider still grants a role.
     Remove the role at the identity provider as well. Without `confirm`, you can't block yourself or the last owner."""
-    if query.confirm is None:
-        _require_other_owner(context, person_id)
-    return _restrict(
-        context,
-        person_id,
-        "person.blocked",
-        {"reason": body.reason},
-        lambda person, name: context.services.people.block(
-            person, name, context.account.account, Cause(body.reason, context.actor.label)
-        ),
-    )
+    confirmed = query.confirm is not None
+    return _write_ended(context, *user_access.block(context, person_id, body.reason, confirmed=confirmed))
 
 
 @blueprint.operation(
@@ -140,16 +123,10 @@ def block_person(context: RequestContext, person_id: UUID, body: BlockInput, que
 )
 def delete_block(context: RequestContext, person_id: UUID) -> Response:
     """Workers accept the user again within moments. Tokens from before an end of the sessions remain refused."""
-    with context.writing() as session:
-        person = people.read(session, person_id)
-        _require_authority(context, person)
-        found = shape(person, {})
-        audit.record(session, context.actor, "person.unblocked", person_id, {"name": person.name})
-    context.services.people.lift(str(person_id), context.account.account)
-    return write_json(found)
+    return write_json(shape(user_access.lift(context, person_id), {}))
 
 
-def shape(person: SeenPerson, blocks: dict[str, Block]) -> dict[str, Any]:
+def shape(person: SeenPerson | SeenUser, blocks: dict[str, Block]) -> dict[str, Any]:
     """A user as the API returns it."""
     return {
         "id": person.id,
@@ -161,31 +138,8 @@ def shape(person: SeenPerson, blocks: dict[str, Block]) -> dict[str, Any]:
     }
 
 
-def _restrict(
-    context: RequestContext,
-    person_id: UUID,
-    action: str,
-    detail: dict[str, Any],
-    change: Callable[[Person, str], Receipt],
-) -> Response:
-    """Record the action, change the system database, and add the receipt to the event.
-
-    The two databases have no common transaction. An event without a receipt is a change that may not have been applied;
-    the request can be repeated.
-    """
-    with context.writing() as session:
-        seen = people.read(session, person_id)
-        _require_authority(context, seen)
-        person, name, found = Person(seen.issuer, seen.sub), seen.name, seen
-        event = audit.record(session, context.actor, action, person_id, {"name": name, **detail})
-        session.flush()
-        event_id = event.id
-        before = shape(found, {})
-    receipt = change(person, name).as_json()
-    with context.writing() as session:
-        audit.add_detail(session, event_id, {"receipt": receipt})
-    block = shape_block(_blocks(context).get(str(person_id)))
-    return write_json({**before, "block": block, "receipt": receipt})
+def _write_ended(context: RequestContext, person: SeenUser, receipt: Receipt) -> Response:
+    return write_json({**shape(person, user_access.blocks(context)), "receipt": receipt.as_json()})
 
 
 def shape_block(block: Block | None) -> dict[str, Any] | None:
@@ -193,27 +147,3 @@ def shape_block(block: Block | None) -> dict[str, Any] | None:
     if block is None:
         return None
     return {"created_at": block.created_at, "created_by": block.created_by, "reason": block.reason}
-
-
-def _require_authority(context: RequestContext, person: SeenPerson) -> None:
-    """An admin must not take an owner's access away."""
-    if person.role == Role.OWNER and context.principal.role is not Role.OWNER:
-        raise Forbidden("Only owners can end the sessions of an owner, or block one.")
-
-
-def _require_other_owner(context: RequestContext, person_id: UUID) -> None:
-    if str(person_id) == context.principal.person:
-        raise Conflict("This is your own user. To block yourself, send `confirm=true`.")
-    blocked = _blocks(context).keys()
-    with context.reading() as session:
-        owners = people.owners(session)
-    if str(person_id) in owners and not owners - blocked - {str(person_id)}:
-        raise Conflict("This user is the last owner who can use the account. To block the user, send `confirm=true`.")
-
-
-def _blocks(context: RequestContext) -> dict[str, Block]:
-    return {block.subject: block for block in context.services.people.blocks(context.account.account)}
-
-
-def _cause(context: RequestContext) -> Cause:
-    return Cause("ended by an owner or admin", context.actor.label)

@@ -29,6 +29,7 @@ def install(app: Flask) -> None:
     app.jinja_env.filters["limits"] = describe_limits
     app.jinja_env.filters["scopes"] = describe_scopes
     app.jinja_env.filters["pluralize"] = pluralize
+    app.jinja_env.filters["revocation"] = describe_revocation
 
 
 def with_code(text: str) -> Markup:

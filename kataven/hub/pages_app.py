@@ -21,8 +21,9 @@ from kataven.hub import (
     sign_in_audit,
 )
 from kataven.hub.console import account, accounts, audit_log, health, keys, migrations
+from kataven.hub.console import people as console_people
 from kataven.hub.page_blueprint import current_hub_request
-from kataven.hub.pages import agents, api_keys, audit, branding, home, widget_keys
+from kataven.hub.pages import agents, api_keys, audit, branding, home, people, sessions, widget_keys
 from kataven.hub.session_middleware import HubServices
 from kataven.web import hardening
 from kataven.web.schema import MAX_BODY_BYTES
@@ -37,10 +38,13 @@ BLUEPRINTS = (
     api_keys.blueprint,
     widget_keys.blueprint,
     branding.blueprint,
+    people.blueprint,
+    sessions.blueprint,
     audit.blueprint,
     accounts.blueprint,
     account.blueprint,
     keys.blueprint,
+    console_people.blueprint,
     migrations.blueprint,
     health.blueprint,
     audit_log.blueprint,

@@ -15,7 +15,7 @@ from typing import NoReturn
 from flask import Flask, Response, current_app, g, request
 from werkzeug.wrappers import Response as AnyResponse
 
-from kataven.hub import sign_in_audit
+from kataven.hub import devices, sign_in_audit
 from kataven.hub.anonymous import ANONYMOUS_SECONDS, COOKIE_PREFIX
 from kataven.hub.page_blueprint import (
     HubRequest,
@@ -242,6 +242,8 @@ def require_access(hub_request: HubRequest, access: PageAccess) -> None:
             _authorize(hub_request, user, access)
         except ExpiredCredential:
             _authorize(hub_request, _refresh(hub_request, user), access)
+        device = devices.describe(request.headers.get("User-Agent", ""))
+        hub_services().sessions.record_use(hub_request.session, device, hub_request.address)
     except InvalidCredential:
         _end_session(hub_request, user)
     except SessionEnded:

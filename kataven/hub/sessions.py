@@ -24,6 +24,7 @@ from redis.exceptions import RedisError
 from kataven.hub.anonymous import ANONYMOUS_SECONDS, COOKIE_PREFIX, MAX_SEALED_LENGTH, AnonymousCookies, sealed_length
 from kataven.hub.kept_forms import EndedSession, KeptForm, KeptForms
 from kataven.hub.sealing import seal, unseal
+from kataven.hub.session_list import ListedSession, SessionList
 from kataven.redis_clients import redis_client
 
 IDLE_SECONDS = 8 * 3600
@@ -97,6 +98,11 @@ class Session:
     """Whether the session is new and was never stored."""
 
     @property
+    def id(self) -> str:
+        """The digest that names the session in Redis. It can't be used as a cookie."""
+        return hashlib.sha256(self.secret.encode()).hexdigest()
+
+    @property
     def handle(self) -> str:
         """An identifier of the session for places that must not contain the secret, such as names of counters."""
         return hashlib.sha256(b"handle of " + self.secret.encode()).hexdigest()
@@ -142,6 +148,7 @@ class Sessions:
         self._clock = clock
         self._anonymous = AnonymousCookies(self._redis, prefix, clock)
         self._kept = KeptForms(self._redis, prefix)
+        self._list = SessionList(self._redis, prefix, clock, idle_seconds=IDLE_SECONDS, max_age_seconds=MAX_AGE_SECONDS)
 
     def now(self) -> float:
         """Seconds since the epoch."""
@@ -195,6 +202,8 @@ class Sessions:
         """Delete the session."""
         try:
             self._redis.delete(self._name(session.secret), self._ended_session_name(session.secret))
+            if session.user is not None:
+                self._list.remove(session.user.subject, session.id)
         except RedisError as error:
             raise SessionsUnavailable from error
 
@@ -263,6 +272,28 @@ class Sessions:
             return bool(self._redis.set(f"{self._prefix}turn:{action}", b"", nx=True, ex=seconds))
         except RedisError as error:
             raise SessionsUnavailable from error
+
+    def record_use(self, session: Session, device: str, address: str) -> None:
+        """Record the use of a session in the list of its user's sessions. Never raises."""
+        if session.user is not None:
+            self._list.record(session.user.subject, session.id, session.began_at, device, address)
+
+    def listed(self, user: SignedInUser) -> list[ListedSession]:
+        """The sessions of a user, the latest use first."""
+        try:
+            return self._list.of_user(user.subject)
+        except RedisError as error:
+            raise SessionsUnavailable from error
+
+    def end_listed(self, user: SignedInUser, session_id: str) -> bool:
+        """End a session of this user. Returns whether it was one. The next request of its browser must sign in."""
+        try:
+            if not self._list.remove(user.subject, session_id):
+                return False
+            self._redis.delete(f"{self._prefix}session:{session_id}")
+        except RedisError as error:
+            raise SessionsUnavailable from error
+        return True
 
     def remember_subject(self, sid: str, subject: str) -> None:
         """Remember whose session at the issuer this is, for a logout token that names only the session.

@@ -31,6 +31,7 @@ NO_MARK = -math.inf
 class Block:
     """A user who is blocked in an account."""
 
+    account: str
     subject: str
     issuer: str
     sub: str
@@ -173,7 +174,21 @@ def lift(session: Session, account: str, subject: str) -> bool:
 def blocks(session: Session, account: str) -> Sequence[Block]:
     """The users who are blocked in an account, the latest first."""
     found = select(SubjectBlock).where(SubjectBlock.account == account).order_by(SubjectBlock.created_at.desc())
-    return [
-        Block(str(row.subject), row.issuer, row.sub, row.name, row.reason, row.created_by, row.created_at)
-        for row in session.scalars(found)
-    ]
+    return [_block(row) for row in session.scalars(found)]
+
+
+def latest_blocks(session: Session, limit: int) -> Sequence[Block]:
+    """The latest blocks of all accounts."""
+    found = select(SubjectBlock).order_by(SubjectBlock.created_at.desc()).limit(limit)
+    return [_block(row) for row in session.scalars(found)]
+
+
+def latest(session: Session, limit: int) -> Sequence[SubjectCutoff]:
+    """The latest cutoffs of all accounts."""
+    return session.scalars(select(SubjectCutoff).order_by(SubjectCutoff.not_before.desc()).limit(limit)).all()
+
+
+def _block(row: SubjectBlock) -> Block:
+    return Block(
+        row.account, str(row.subject), row.issuer, row.sub, row.name, row.reason, row.created_by, row.created_at
+    )

@@ -45,16 +45,20 @@ def listing(
     action: str | None = None,
     actor: str | None = None,
     account_contains: str = "",
+    actions: Sequence[str] = (),
 ) -> Sequence[OperatorEvent]:
     """Events, newest first: `limit` events after the first `skip`, optionally of one account, action or operator.
 
-    `account_contains` is a substring of an account's name, ignoring case.
+    `account_contains` is a substring of an account's name, ignoring case. `actions` are several actions, if it is not
+    empty.
     """
     events = select(OperatorEvent).order_by(OperatorEvent.at.desc(), OperatorEvent.id.desc())
     if account is not None:
         events = events.where(OperatorEvent.account_id == account)
     if action is not None:
         events = events.where(OperatorEvent.action == action)
+    if actions:
+        events = events.where(OperatorEvent.action.in_(actions))
     if actor is not None:
         events = events.where(OperatorEvent.actor == actor)
     if account_contains:

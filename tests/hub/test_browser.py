@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
+import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,8 +17,9 @@ from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 
-from kataven.dev.personas import ALICE, BOB, CHARLIE, OLIVIA
+from kataven.dev.personas import ALICE, BOB, CHARLIE, OLIVIA, Persona
 from kataven.operations import migration_runs
+from kataven.people.access import Cause
 from kataven.system.models import RunState
 from kataven.tenancy.migrations.report import AccountResult, MigrationOutcome
 from tests.hub.chrome_user import DESKTOP, PHONE, ChromeUser, RunningHub, Sessions, running_hub
@@ -428,6 +431,8 @@ PAGES = [
     WIDGET_KEYS,
     "/widget",
     "/audit-log",
+    "/people",
+    "/sessions",
     "/accounts",
     "/nowhere",
     "/signed-out",
@@ -443,6 +448,45 @@ def test_pages_are_accessible_and_fit_a_phone(user: ChromeUser, path: str) -> No
         user.go(path)
         assert user.violations() == []
         assert user.overflow() == 0
+
+
+WIDTHS = ((390, 844), (768, 1024), (1440, 900))
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize(
+    ("persona", "paths"),
+    [
+        (ALICE, ("/people", "/people?confirm={}", "/sessions")),
+        (OLIVIA, ("/console/people", "/console/accounts/acme/people")),
+    ],
+    ids=["owner", "operator"],
+)
+def test_pages_that_end_access_are_accessible_in_all_sizes(
+    user: ChromeUser, harness: AppHarness, persona: Persona, paths: tuple[str, ...], scheme: str
+) -> None:
+    for seen in (ALICE, BOB):
+        assert harness.user(seen).get("/v1/me").status_code == 200
+    harness.services.people_seen.flush()
+    people = harness.services.people
+    cause = Cause("security event session-revoked", "issuer:security-events")
+    people.apply_event(people.person("left"), "session-revoked", cause, signed_out=True, at=0)
+    people.block(people.person(BOB.subject), BOB.name, "acme", Cause("left the company", "jwt:alice"))
+    media = {"features": [{"name": "prefers-color-scheme", "value": scheme}]}
+    alice, bob = people.person(ALICE.subject).id, people.person(BOB.subject).id
+    try:
+        user.sign_in_once(persona)
+        user.chrome.execute_cdp_cmd("Emulation.setEmulatedMedia", media)
+        for path, size in itertools.product(paths, WIDTHS):
+            user.size(*size)
+            user.go(path.format(alice))
+            assert user.violations() == [], (path, size)
+            assert user.overflow() == 0, (path, size)
+            if folder := os.environ.get("KATAVEN_TEST_SCREENSHOTS"):
+                name = f"{path.split('?')[0].strip('/').replace('/', '-')}{'-confirm' * ('?' in path)}"
+                user.chrome.save_screenshot(f"{folder}/{name}-{size[0]}-{scheme}.png")
+    finally:
+        people.lift(bob, "acme")
 
 
 def test_sign_in_page_is_accessible_in_dark_mode(user: ChromeUser) -> None:

@@ -5,19 +5,23 @@ The forms come from the URL map. A new form fails until it has an example here.
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from http import HTTPStatus
 
 import pytest
 import redis
+from sqlalchemy import text
 from werkzeug.test import TestResponse
 
-from kataven.dev.personas import ALICE, OLIVIA, Persona
+from kataven.dev.personas import ALICE, BOB, OLIVIA, Persona
 from kataven.hub.page_blueprint import is_called_by_issuer, is_called_while_typing, refill_of
 from kataven.operations import revocation_measurement
+from kataven.people.access import Cause
+from kataven.revocation import EVERYTHING
 from kataven.system.schema import ACCOUNT_SCHEMA
 from tests.hub.conftest import Hub
 from tests.hub.forms import Form, forms_of
@@ -119,6 +123,35 @@ def of_account(first: Things, second: Things, then: str, *steps: str) -> Example
     return Example("/console/accounts/{account}", first, second, then, OLIVIA, account(*steps))
 
 
+def seen_member(_: HubBrowser, harness: AppHarness) -> Things:
+    """A member of acme whom the account has seen."""
+    member = replace(BOB, subject=f"member-{next(NAMES)}")
+    assert harness.user(member).get("/v1/me").status_code == 200
+    harness.services.people_seen.flush()
+    person = harness.services.people.person(member.subject)
+    return {"person_id": person.id, "account": "acme", "sub": person.sub}
+
+
+def blocked_member(browser: HubBrowser, harness: AppHarness) -> Things:
+    things = seen_member(browser, harness)
+    person = harness.services.people.person(things["sub"])
+    harness.services.people.block(person, "Mia", "acme", Cause("a test", "test:form"))
+    return things
+
+
+def other_browser(browser: HubBrowser, _: AppHarness) -> Things:
+    """Another session of the same user."""
+    other = HubBrowser(browser.client.application, browser.url).sign_in(ALICE)
+    other.get("/")
+    cookie = other.client.get_cookie("kataven-hub")
+    assert cookie is not None
+    return {"session": hashlib.sha256(cookie.value.encode()).hexdigest()}
+
+
+def new_subject(_: HubBrowser, __: AppHarness) -> Things:
+    return {"sub": f"subject-{next(NAMES)}"}
+
+
 CONFIRMED = {"confirm": "{account}"}
 EXAMPLES: dict[str, Example] = {
     "/sign-in": Example("/sign-in", {"account": "acme"}, {"account": "acme"}, "done"),
@@ -129,6 +162,19 @@ EXAMPLES: dict[str, Example] = {
         "/agents/{agent_id}", {"description": "One"}, {"voice_id": "two"}, "shown", ALICE, new_agent
     ),
     "/agents/<agent_id>/delete": Example("/agents/{agent_id}", then="gone", prepare=new_agent),
+    **{
+        f"/people/<person_id>/{verb}": Example("/people", then="done", prepare=prepare)
+        for verb, prepare in (("end-sessions", seen_member), ("block", seen_member), ("lift", blocked_member))
+    },
+    **{
+        f"/console/accounts/<account>/people/<person_id>/{verb}": Example(
+            "/console/accounts/{account}/people", then="done", person=OLIVIA, prepare=prepare
+        )
+        for verb, prepare in (("end-sessions", seen_member), ("block", seen_member), ("lift", blocked_member))
+    },
+    "/sessions/<session>/end": Example("/sessions", then="done", prepare=other_browser),
+    "/sessions/end-all": Example("/sessions", then="done"),
+    "/console/people/end": Example("/console/people", {"sub": "{sub}"}, {"sub": "{sub}"}, "done", OLIVIA, new_subject),
     "/settings/api-keys": Example("/settings/api-keys", {"name": "One"}, {"name": "Two"}, "done"),
     "/settings/api-keys/<key_id>": Example(
         "/settings/api-keys/{key_id}",
@@ -194,6 +240,16 @@ def _acme_looks_as_before(harness: AppHarness) -> Iterator[None]:
     with harness.app.app_context():
         response = harness.user(ALICE).patch("/v1/widget-settings", {"title": None, "launcher_label": None})
     assert response.status_code == 200
+
+
+@pytest.fixture(autouse=True)
+def _without_cutoffs(harness: AppHarness) -> Iterator[None]:
+    """Alice ends all her sessions. The issuer signs in the same users in the same second."""
+    yield
+    with harness.services.directory.database.writing() as session:
+        ended = session.execute(text("DELETE FROM subject_cutoffs RETURNING subject")).first()
+    if ended is not None:
+        harness.services.revocation.revoke(EVERYTHING)
 
 
 def forms(hub: Hub) -> list[str]:

@@ -108,6 +108,9 @@ def test_an_event_that_ends_nothing_is_acknowledged(harness: AppHarness, receive
         ({"sub_id": None}, "invalid_request"),
         ({"nonce": "n"}, "invalid_request"),
         ({"jti": None}, "invalid_request"),
+        ({"iat": None}, "invalid_request"),
+        ({"exp": 1}, "invalid_request"),
+        ({"events": {}}, "invalid_request"),
     ],
     ids=str,
 )
@@ -117,6 +120,12 @@ def test_an_invalid_event_is_refused_with_the_code_of_the_standard(
     response = push(receiver, event(harness, "dana", **claims))
     assert (response.status_code, response.get_json()["err"]) == (400, err)
     assert response.headers["Cache-Control"] == "no-store"
+    assert (response.mimetype, response.headers["Content-Language"]) == ("application/json", "en")
+    assert response.get_json()["description"]
+
+
+def test_only_post_is_accepted(receiver: Flask) -> None:
+    assert receiver.test_client().get("/v1/security-events").status_code == 405
 
 
 def test_an_event_with_a_forged_key_is_refused(harness: AppHarness, receiver: Flask) -> None:

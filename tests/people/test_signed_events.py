@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import inspect
+import json
+import re
+from base64 import urlsafe_b64encode
 from collections.abc import Callable
 from typing import Any
 
@@ -9,6 +13,7 @@ import pytest
 
 from kataven.identity.jwks import JwksClient
 from kataven.identity.people import Person
+from kataven.people import signed_events
 from kataven.people.signed_events import LOGOUT_EVENT, SIGNED_OUT, EventRefused, SignedEvents
 from tests.support.clock import Clock
 from tests.support.jose import Signer, ec_signer, without_none
@@ -123,6 +128,10 @@ def test_logout_tokens(events: SignedEvents, claims: dict[str, Any], header: dic
     [
         *ALIKE,
         ({}, {"typ": "application/secevent+jwt"}, None),
+        ({"exp": None}, {}, None),  # RFC 8417, section 2.2: SETs describe the past, and need no expiry
+        ({"txn": "a transaction", "toe": NOW - 10}, {}, None),
+        ({"events": {f"{CAEP}session-revoked": {}, f"{CAEP}device-compliance-change": {}}}, {}, None),
+        ({"events": {LOGOUT_EVENT: {}}}, {}, None),  # no event that ends access, as a SET: ignored
         ({}, {"typ": None}, "type"),
         ({}, {"typ": "JWT"}, "type"),
         ({}, {"typ": "logout+jwt"}, "type"),
@@ -147,14 +156,56 @@ def test_security_event_tokens(
     assert rule_of(events.security_events, token) == rule
 
 
-@pytest.mark.parametrize("text", ["", "a.b.c", "e30.e30.", "x" * 9000])
+JWE = "eyJhbGciOiJSU0EtT0FFUCIsImVuYyI6IkEyNTZHQ00ifQ.AAAA.AAAA.AAAA.AAAA"
+"""Encrypted (RFC 7516): the issuer is not asked to encrypt, so such a token is not for this receiver."""
+
+
+@pytest.mark.parametrize("verify", ["logout", "security_events"])
+@pytest.mark.parametrize(
+    ("claims", "kind"), [(LOGOUT, "logout+jwt"), (SET, "secevent+jwt"), ({}, "JWT")], ids=["logout", "SET", "empty"]
+)
+def test_an_unsigned_token_is_refused_by_its_algorithm(
+    events: SignedEvents, verify: str, claims: dict[str, Any], kind: str
+) -> None:
+    """`alg: none` with an empty signature (Back-Channel Logout 1.0, section 2.6; RFC 8725, section 3.2)."""
+    parts = (json.dumps(part, separators=(",", ":")).encode() for part in ({"alg": "none", "typ": kind}, claims))
+    head, payload = (urlsafe_b64encode(part).rstrip(b"=").decode() for part in parts)
+    assert rule_of(getattr(events, verify), f"{head}.{payload}.") == "algorithm"
+
+
+@pytest.mark.parametrize("text", ["", "a.b.c", "e30.e30.", "x" * 9000, JWE])
 def test_what_is_no_jwt_is_refused(events: SignedEvents, text: str) -> None:
     assert {rule_of(events.logout, text), rule_of(events.security_events, text)} <= {"format", "algorithm"}
 
 
 def test_a_forged_signature_is_refused(events: SignedEvents) -> None:
-    forged = signed(LOGOUT, ec_signer("forger").named("ec-1"), typ="logout+jwt")
-    assert rule_of(events.logout, forged) == "signature"
+    forger = ec_signer("forger").named("ec-1")
+    assert rule_of(events.logout, signed(LOGOUT, forger, typ="logout+jwt")) == "signature"
+    assert rule_of(events.security_events, signed(SET, forger, typ="secevent+jwt")) == "signature"
+
+
+def test_each_kind_of_token_is_refused_as_the_other(events: SignedEvents) -> None:
+    assert rule_of(events.logout, signed(SET, typ="secevent+jwt")) == "type"
+    assert rule_of(events.security_events, signed(LOGOUT, typ="logout+jwt")) == "type"
+
+
+RULES = {
+    # OpenID Connect Back-Channel Logout 1.0, section 2.6, steps 1 to 7, and RFC 8417, sections 2.1 and 2.2. The replays
+    # of step 7, and the sessions of steps 8 to 10, are in test_hub.py.
+    *("format", "algorithm", "signature", "key_id", "header", "type", "issuer", "audience", "iat", "exp", "expired"),
+    *("subject", "events", "nonce", "jti"),
+    # CAEP 1.0, section 2
+    "event_timestamp",
+}
+
+
+def test_each_rule_of_the_source_is_in_the_tables() -> None:
+    """A new rule in `signed_events.py` needs a row above."""
+    source = inspect.getsource(signed_events)
+    named = set(re.findall(r'EventRefused\(\s*"(\w+)"', source)) | {"exp", "iat", "event_timestamp"}
+    assert named == RULES
+    tested = {rule for _, _, rule in ALIKE if rule} | {"format", "subject", "event_timestamp"}
+    assert named <= tested
 
 
 @pytest.mark.parametrize(("kind", "signed_out"), SIGNED_OUT.items())

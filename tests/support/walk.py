@@ -296,6 +296,24 @@ PAGES: dict[tuple[str, str], Callable[[World], Form]] = {
         "/widget", {"title": "Acme", "accent_color": "#1746a2", "position": "bottom-left", "theme": "auto"}, DONE
     ),
     ("GET", "/audit-log"): lambda _: Form("/audit-log"),
+    ("GET", "/people"): lambda _: Form("/people"),
+    **{
+        ("POST", f"/people/<person_id>/{verb}"): lambda w, verb=verb: Form(  # type: ignore[misc]
+            f"/people/{w.member()}/{verb}", {}, DONE
+        )
+        for verb in ("end-sessions", "block", "lift")
+    },
+    ("GET", "/console/people"): lambda _: Form("/console/people"),
+    ("POST", "/console/people/end"): lambda w: Form("/console/people/end", {"sub": f"of-{w.account}"}, DONE),
+    ("GET", f"{CONSOLE_ACCOUNT}/people"): lambda w: Form(f"/console/accounts/{w.account}/people"),
+    **{
+        ("POST", f"{CONSOLE_ACCOUNT}/people/<person_id>/{verb}"): lambda w, verb=verb: Form(  # type: ignore[misc]
+            f"/console/accounts/{w.account}/people/{w.member()}/{verb}", {}, DONE
+        )
+        for verb in ("end-sessions", "block", "lift")
+    },
+    ("GET", "/sessions"): lambda _: Form("/sessions"),
+    ("POST", "/sessions/<session>/end"): lambda _: Form(f"/sessions/{'0' * 64}/end", {}, DONE),
     ("GET", "/console"): lambda _: Form("/console"),
     ("POST", "/console/accounts"): lambda w: Form(
         "/console/accounts", {"account": f"made-{next(_NUMBERS)}", "name": "Made"}, DONE
@@ -351,5 +369,7 @@ PAGES: dict[tuple[str, str], Callable[[World], Form]] = {
     # A page that leads to the issuer, not a redirect.
     ("POST", "/auth/backchannel-logout"): lambda _: Form("/auth/backchannel-logout", {}, frozenset({400})),
     ("POST", "/sign-out"): lambda _: Form("/sign-out", {}, SEEN),
+    # After the sign-out: the sessions of Alice's other browsers must not end.
+    ("POST", "/sessions/end-all"): lambda _: Form("/sessions/end-all", {}, DONE),
 }
 """Each page by its method and declared path, in an order in which one visitor can open them all."""
