@@ -16,6 +16,7 @@ from flask import Flask
 from kataven import api, assembly, logs
 from kataven.commands import flask_commands
 from kataven.hub import pages_app
+from kataven.hub.pages import try_it
 from kataven.hub.provider import Client, Provider
 from kataven.hub.runner import Runner
 from kataven.hub.session_middleware import HubServices
@@ -83,6 +84,7 @@ def _hub(settings: Settings, services: Services) -> Flask:
     services.closers.append(hub_services.close)
     pages = pages_app.create(services, hub_services)
     hub.extensions[pages_app.PAGES] = pages
+    pages.extensions[try_it.API_EXTENSION] = try_it.ApiApp(hub.extensions[reference.EXTENSION], hub.wsgi_app)
     if services.traces is not None:
         services.traces.install(pages)
     hub.wsgi_app = paths.HubPaths(hub.wsgi_app, pages.wsgi_app)  # type: ignore[method-assign]
@@ -139,7 +141,7 @@ def _create_flask(name: str, settings: Settings, services: Services, blueprints:
     http_conventions.install(app)
     cors.install(app)
     every = register_blueprints(app, API_BLUEPRINTS, blueprints, settings.blueprints)
-    reference.install(app, every, settings.public_url)
+    reference.install(app, every, settings.public_url, settings.hub_url, of_hub=name == "kataven-hub")
     flask_commands.install(app, settings)
     app.wsgi_app = paths.Aliases(forward_auth.VerifyRequests(app.wsgi_app))  # type: ignore[method-assign]
     if services.traces is not None:

@@ -13,7 +13,7 @@ from markupsafe import Markup
 from kataven.hub import edits, errors, formatting, late_forms, session_middleware, sign_in, sign_in_audit
 from kataven.hub.console import account, accounts, audit_log, health, keys, migrations
 from kataven.hub.page_blueprint import current_hub_request
-from kataven.hub.pages import agents, api_keys, audit, branding, home, widget_keys
+from kataven.hub.pages import agents, api_keys, audit, branding, home, try_it, widget_keys
 from kataven.hub.session_middleware import HubServices
 from kataven.web import hardening
 from kataven.web.schema import MAX_BODY_BYTES
@@ -28,6 +28,7 @@ BLUEPRINTS = (
     widget_keys.blueprint,
     branding.blueprint,
     audit.blueprint,
+    try_it.blueprint,
     accounts.blueprint,
     account.blueprint,
     keys.blueprint,

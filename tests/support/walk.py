@@ -223,6 +223,7 @@ REQUESTS: dict[tuple[str, str], Callable[[World], Request]] = {
                 "/docs",
                 "/docs/errors",
                 "/docs/style.css",
+                "/docs/script.js",
             ),
             *("/healthz", "/readyz", "/metrics", "/.well-known/security.txt"),
         )
@@ -266,6 +267,10 @@ PAGES: dict[tuple[str, str], Callable[[World], Form]] = {
         "/widget", {"title": "Acme", "accent_color": "#1746a2", "position": "bottom-left", "theme": "auto"}, DONE
     ),
     ("GET", "/audit-log"): lambda _: Form("/audit-log"),
+    ("GET", "/docs/session"): lambda _: Form("/docs/session"),
+    ("POST", "/docs/session/token"): lambda _: Form("/docs/session/token", {}, SEEN),
+    # Without a token; tests/hub/test_try_it.py has the rest.
+    ("POST", "/docs/try"): lambda _: Form("/docs/try", {"operation": "getMe"}, frozenset({403})),
     ("GET", "/console"): lambda _: Form("/console"),
     ("POST", "/console/accounts"): lambda w: Form(
         "/console/accounts", {"account": f"made-{next(_NUMBERS)}", "name": "Made"}, DONE
