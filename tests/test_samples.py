@@ -26,7 +26,7 @@ from tests.support.app_harness import AppHarness, new_account
 from tests.support.gunicorn import CHECKOUT, Gunicorn
 
 DOCS = CHECKOUT / "docs"
-PAGES = [CHECKOUT / "README.md", *sorted(DOCS.glob("*.md"))]
+PAGES = [CHECKOUT / "README.md", *sorted(DOCS.glob("*.md")), *sorted(DOCS.glob("how-to/*.md"))]
 
 
 def samples(language: str) -> list[tuple[str, str]]:

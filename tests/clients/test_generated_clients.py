@@ -165,7 +165,9 @@ def test_types_of_the_package_resolve_for_bundlers(installed: Path) -> None:
     compiled(installed, "package.ts", **BUNDLER, skipLibCheck=False)
 
 
-@pytest.mark.parametrize("page", ["docs/typescript.md", "clients/typescript/README.md"])
+@pytest.mark.parametrize(
+    "page", ["docs/typescript.md", "docs/index.md", "docs/how-to/handle-429.md", "clients/typescript/README.md"]
+)
 def test_samples_of_the_pages_compile(installed: Path, page: str) -> None:
     text = (typescript_client.ROOT / page).read_text(encoding="utf-8")
     (installed / "samples.ts").write_text("\n".join(re.findall(r"^```ts\n(.*?)^```", text, re.DOTALL | re.MULTILINE)))

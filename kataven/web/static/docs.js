@@ -75,6 +75,9 @@ function build() {
     const where = section.querySelector(".where")?.textContent.trim() ?? section.dataset.about ?? "Schema";
     found.push(entry(`#${section.id}`, section.dataset.title, `${where} ${section.classList.contains("operation") ? section.id : ""}`.trim(), (section.querySelector(".prose") ?? section).textContent, section.classList.contains("schema") ? 1 : 3));
   }
+  for (const body of all("h4[id^='schema-']")) {
+    found.push(entry(`#${body.id}`, body.id.slice(7), `Body of ${body.closest("section").dataset.title}`, "", 1));
+  }
   for (const field of all(".fields > li[id]")) {
     found.push(entry(`#${field.id}`, field.id.split(".").pop(), field.id, field.textContent, 0));
   }
@@ -110,7 +113,7 @@ box.addEventListener("input", show);
 box.addEventListener("focus", () => { if (box.value) show(); });
 find.addEventListener("keydown", (event) => {
   const links = all("a", list), at = links.indexOf(document.activeElement);
-  if (event.key === "Escape") { results.hidden = true; box.focus(); box.select(); }
+  if (event.key === "Escape") { box.focus(); box.select(); results.hidden = true; }
   else if (event.key === "ArrowDown" && links.length) links[Math.min(at + 1, links.length - 1)].focus();
   else if (event.key === "ArrowUp" && at >= 0) (at === 0 ? box : links[at - 1]).focus();
   else if (event.key === "Enter" && document.activeElement === box && links.length) links[0].click();
@@ -171,7 +174,7 @@ function tryPanel(section) {
       const sent = await send(section.id, parameters);
       output.hidden = !sent.status;
       status.textContent = sent.status ? `${sent.request}: ${sent.status}` : sent.message;
-      if (sent.status) output.textContent = `${sent.headers.map(([name, value]) => `${name}: ${value}`).join("\n")}\n\n${pretty(sent.body)}${sent.truncated ? "\n… (truncated)" : ""}`;
+      if (sent.status) output.textContent = `${pretty(sent.body)}${sent.truncated ? "\n… (truncated)" : ""}\n\n${sent.headers.map(([name, value]) => `${name}: ${value}`).join("\n")}`;
     } catch (error) {
       output.hidden = true;
       status.textContent = error instanceof TypeError ? "No response was received. Check your connection." : error.message;
@@ -194,7 +197,7 @@ async function fillIn() {
   for (const block of all("pre.sh code, .intro pre code")) {
     if (shown && block.textContent.includes("KATAVEN_API_KEY") && !block.textContent.startsWith("export")) block.prepend(make("span", { className: "c", textContent: `# KATAVEN_API_KEY: ${shown} (${key.name})\n` }));
   }
-  intro?.append(make("p", { className: "session" }, `Signed in as ${user}. The samples use the account `, make("b", {}, account), key ? ` and its newest active key, ${key.name} (${shown}). Only you have the rest of the key.` : ". It has no active API key."));
+  intro?.append(make("p", { className: "session" }, `Signed in as ${user}. The samples use the account `, make("b", {}, account), key ? ` and its newest active key, ${key.name} (${shown}). The Hub does not store the rest of the key.` : ". It has no active API key."));
   for (const section of all("[data-try]")) section.querySelector(".code").prepend(tryPanel(section));
 }
 if (sessionPath) fillIn();
