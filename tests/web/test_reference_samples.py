@@ -179,6 +179,17 @@ def assert_same_shape(schema: Json, example: Any, actual: Any, where: str) -> No
     return None
 
 
+def test_model_that_contains_itself_has_a_finite_example() -> None:
+    child = {"anyOf": [{"$ref": "#/components/schemas/Node"}, {"type": "null"}]}
+    node = {
+        "type": "object",
+        "properties": {"id": {"type": "string", "format": "uuid"}, "child": child, "all": {"type": "array"}},
+    }
+    found = Examples({"Node": node}).response({"$ref": "#/components/schemas/Node"})
+    assert found["child"] == {}
+    assert found["all"] == []
+
+
 def test_sdk_method_of_each_operation_is_found_automatically() -> None:
     places = {python_sdk.key_of(method, path) for method, path, _ in OPERATIONS.values()}
     assert set(python_sdk.calls()) <= places

@@ -38,19 +38,14 @@ def index(app: Sphinx) -> list[list[Any]]:
         for heading, anchor, text in sections_of(app.env.get_doctree(page)):
             line = " ".join(text.split())
             words = sorted({word.lower() for word in _WORD.findall(f"{heading} {line}")})
-            is_page = heading == title
-            rows.append(
-                [
-                    page,
-                    title,
-                    "" if is_page else heading,
-                    "" if is_page else anchor,
-                    line[:EXCERPT_LENGTH],
-                    " ".join(words),
-                    rank,
-                ]
-            )
+            place = ["", ""] if heading == title else [heading, anchor]
+            rows.append([page, title, *place, _excerpt(line), " ".join(words), rank])
     return rows
+
+
+def _excerpt(line: str) -> str:
+    """The start of a text, without a cut word."""
+    return line if len(line) <= EXCERPT_LENGTH else f"{line[:EXCERPT_LENGTH].rpartition(' ')[0]} …"
 
 
 def _write(app: Sphinx, error: Exception | None) -> None:

@@ -136,7 +136,8 @@ class Examples:
         """An example of a parameter."""
         return 20 if parameter["name"] == "limit" else self._value(parameter["schema"], "", parameter["name"])
 
-    def _value(self, schema: Json, model: str, name: str) -> Any:
+    def _value(self, schema: Json, model: str, name: str, within: tuple[str, ...] = ()) -> Any:
+        """`within`: the models around this value, so that a model that contains itself has a finite example."""
         found: Any
         for found in schema.get("examples", []):
             return found
@@ -147,19 +148,23 @@ class Examples:
             return found
         reference = model_name(schema)
         if reference is not None:
-            return self._value(self.schemas[reference], reference, name if "enum" in self.schemas[reference] else "")
+            if reference in within:
+                return {}
+            target = self.schemas[reference]
+            return self._value(target, reference, name if "enum" in target else "", (*within, reference))
         if "anyOf" in schema:
-            return self._value(next(one for one in schema["anyOf"] if one.get("type") != "null"), model, name)
+            choice = next((one for one in schema["anyOf"] if one.get("type") != "null"), {"const": None})
+            return self._value(choice, model, name, within)
         if "enum" in schema:
             return schema.get("x-default", schema["enum"][0])
-        return self._of_type(schema, model, name)
+        return self._of_type(schema, model, name, within)
 
-    def _of_type(self, schema: Json, model: str, name: str) -> Any:
+    def _of_type(self, schema: Json, model: str, name: str, within: tuple[str, ...]) -> Any:
         kind = schema.get("type")
         if kind == "object":
-            return {one: self._value(value, model, one) for one, value in schema.get("properties", {}).items()}
+            return {one: self._value(value, model, one, within) for one, value in schema.get("properties", {}).items()}
         if kind == "array":
-            return [self._value(schema["items"], model, name)]
+            return [self._value(schema["items"], model, name, within)] if "items" in schema else []
         if kind == "boolean":
             return schema.get("x-default", False)
         if schema.get("format") == "uuid":

@@ -179,7 +179,7 @@ class _Builder:
         if "anyOf" in schema:
             return Markup(" or ").join(self.type_of(one) for one in schema["anyOf"])
         if schema.get("type") == "array":
-            return Markup("list of {}").format(self.type_of(schema["items"]))
+            return Markup("list of {}").format(self.type_of(schema.get("items", {})))
         if "enum" in schema:
             return _values(schema["enum"])
         if "const" in schema:
@@ -208,7 +208,8 @@ class _Builder:
 
     def _example(self, operation: Json) -> tuple[str, Markup | None]:
         """The status of a successful response, and its example."""
-        status, response = next(one for one in operation["responses"].items() if one[0] < "300")
+        every = operation["responses"].items()
+        status, response = next((one for one in every if one[0] < "300"), next(iter(every)))
         content = response.get("content", {}).get("application/json")
         if content is None:
             return status, None

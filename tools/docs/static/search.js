@@ -36,7 +36,7 @@ function show() {
   list.replaceChildren(...found.slice(0, 30).map((one) => {
     const item = document.createElement("li"), link = document.createElement("a"), excerpt = document.createElement("p");
     link.href = `${one.page}.html${one.anchor ? `#${one.anchor}` : ""}`;
-    link.textContent = one.heading ? `${one.title}: ${one.heading}` : one.title;
+    link.textContent = one.heading ? `${one.title} › ${one.heading}` : one.title;
     excerpt.textContent = one.excerpt;
     item.append(link, excerpt);
     return item;
