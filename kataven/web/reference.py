@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import Any, Final
 
 from flask import Flask, Response, current_app, render_template, request
+from markupsafe import Markup
 
 from kataven import __version__
 from kataven.web import openapi
 from kataven.web.access import PUBLIC
 from kataven.web.conditional import tag_of
-from kataven.web.docs import page
+from kataven.web.docs import page, prose
 from kataven.web.explanations import EXPLANATIONS
 from kataven.web.nearby import Nearby
 from kataven.web.operation import ApiBlueprint, Audience, ResponseSpec
@@ -121,7 +122,7 @@ def show_reference(context: RequestContext) -> Response:
 
 @blueprint.page("/docs/errors", access=PUBLIC, summary="Error codes")
 def show_errors(context: RequestContext) -> Response:
-    return _page("errors", lambda: {"kinds": PROBLEM_TYPES.values(), "explanations": EXPLANATIONS})
+    return _page("errors", lambda: {"kinds": PROBLEM_TYPES.values(), "explanations": _explanations()})
 
 
 @blueprint.page("/docs/style.css", access=PUBLIC, summary="Stylesheet of the reference")
@@ -132,6 +133,10 @@ def show_style(context: RequestContext) -> Response:
 @blueprint.page("/docs/script.js", access=PUBLIC, summary="Script of the reference")
 def show_script(context: RequestContext) -> Response:
     return _asset("script.js", "text/javascript")
+
+
+def _explanations() -> dict[str, Markup]:
+    return {code: prose.markdown(text, {}) for code, text in EXPLANATIONS.items()}
 
 
 def _document(extension: str) -> dict[str, Any]:

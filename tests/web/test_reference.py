@@ -63,10 +63,23 @@ def test_every_link_leads_to_an_element(harness: AppHarness, page: str) -> None:
             assert anchor in ids[path if text is page else "/docs/errors"], anchor
 
 
-def test_markdown_is_rendered(page: str) -> None:
-    without_code = re.sub(r"<pre.*?</pre>|<code>.*?</code>", "", page, flags=re.DOTALL)
-    assert "`" not in without_code
-    assert "<code>Accept-Encoding: gzip</code>" in page
+@pytest.mark.parametrize("path", ["/docs", "/docs/errors"])
+def test_markdown_is_rendered(harness: AppHarness, path: str) -> None:
+    text = harness.caller().get(path).text
+    assert "`" not in re.sub(r"<pre.*?</pre>|<code>.*?</code>", "", text, flags=re.DOTALL)
+    sample = {"/docs": "Accept-Encoding: gzip", "/docs/errors": "X-Account-ID: acme"}[path]
+    assert f"<code>{sample}</code>" in text
+
+
+def test_required_marks_only_what_a_request_must_contain(page: str) -> None:
+    def field(name: str) -> str:
+        found = re.search(rf'<li id="{re.escape(name)}".*?</li>', page, re.DOTALL)
+        assert found, name
+        return found[0]
+
+    assert "<b>required</b>" in field("AgentInput.name")
+    assert "required" not in field("Agent.name")  # a response always has it
+    assert "optional" in field("Receipt.lapsed")
 
 
 def test_descriptions_can_not_inject_html_or_scripts() -> None:

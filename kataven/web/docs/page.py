@@ -18,6 +18,7 @@ from kataven.web.docs.tryable import is_tryable
 
 _CODE: Final = re.compile(r"`(\w+)`: ")
 """A problem code in the description of an error response, which `openapi` generates."""
+_REFERENCE: Final = re.compile(r'"#/components/schemas/(\w+)"')
 _EVERYWHERE: Final = "X-Request-ID"
 
 
@@ -115,6 +116,8 @@ class _Builder:
     bodies: frozenset[str]
     """The schemas that are the body of exactly one operation. They are shown there."""
     links: Mapping[str, str]
+    inputs: frozenset[str]
+    """The schemas of requests. In a response, a field that is always present is not marked."""
     customers: frozenset[str]
     server: str
     examples: Examples = field(init=False)
@@ -164,7 +167,9 @@ class _Builder:
         for name, value in schema.get("properties", {}).items():
             if value.get("readOnly"):
                 continue
-            notes = (*(["required"] if name in required else []), *_bounds(value))
+            is_required, is_input = name in required, model in self.inputs
+            presence = ["required"] if is_input and is_required else [] if is_input or is_required else ["optional"]
+            notes = (*presence, *_bounds(value))
             description = prose.inline(value.get("description", ""), self.links)
             yield Field(f"{model}.{name}", name, self.type_of(value), notes, description)
 
@@ -221,9 +226,11 @@ def build(documents: Sequence[Json]) -> ReferencePage:
     """The page about the customers' document, which is the first one, and the operators' document."""
     every = [one for document in documents for one in _operations(document)]
     schemas = {name: schema for document in documents for name, schema in document["components"]["schemas"].items()}
+    used = list(_bodies(operation for _, _, operation in every))
     builder = _Builder(
         schemas=schemas,
-        bodies=frozenset(_used_once(operation for _, _, operation in every)),
+        bodies=frozenset(name for name in used if used.count(name) == 1),
+        inputs=frozenset(_with_nested(used, schemas)),
         links={name: f"#schema-{name}" for name in schemas}
         | {operation["operationId"]: f"#{operation['operationId']}" for _, _, operation in every},
         customers=frozenset(operation["operationId"] for _, _, operation in _operations(documents[0])),
@@ -258,14 +265,24 @@ def _groups(documents: Sequence[Json], shown: Sequence[ShownOperation], builder:
             yield Group(f"tag-{tag['name']}", title.rstrip("."), description, operations)
 
 
-def _used_once(operations: Iterable[Json]) -> Iterator[str]:
-    """The schemas that are the body of exactly one operation."""
-    used: list[str] = []
+def _bodies(operations: Iterable[Json]) -> Iterator[str]:
+    """The schemas of the operations' bodies."""
     for operation in operations:
         body = operation.get("requestBody", {}).get("content", {}).get("application/json")
         if body is not None and (name := model_name(body["schema"])) is not None:
-            used.append(name)
-    yield from (name for name in used if used.count(name) == 1)
+            yield name
+
+
+def _with_nested(names: Iterable[str], schemas: Mapping[str, Json]) -> set[str]:
+    """The schemas, and those that they contain."""
+    found: set[str] = set()
+    pending = list(names)
+    while pending:
+        name = pending.pop()
+        if name not in found:
+            found.add(name)
+            pending += _REFERENCE.findall(json.dumps(schemas[name]))
+    return found
 
 
 def _first_call(document: Json, server: str) -> tuple[ShownSample, ...]:
