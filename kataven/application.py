@@ -17,6 +17,7 @@ from kataven import api, assembly, logs, process_services
 from kataven.api import security_events
 from kataven.commands import flask_commands
 from kataven.hub import pages_app
+from kataven.hub.pages import try_it
 from kataven.hub.provider import Client, Provider
 from kataven.hub.runner import Runner
 from kataven.hub.session_middleware import HubServices
@@ -105,6 +106,7 @@ def _hub(settings: Settings, services: Services) -> Flask:
     services.closers.append(hub_services.close)
     pages = pages_app.create(services, hub_services)
     hub.extensions[pages_app.PAGES] = pages
+    pages.extensions[try_it.API_EXTENSION] = try_it.ApiApp(hub.extensions[reference.EXTENSION], hub.wsgi_app)
     if services.traces is not None:
         services.traces.install(pages)
     hub.wsgi_app = paths.HubPaths(hub.wsgi_app, pages.wsgi_app)  # type: ignore[method-assign]
@@ -172,7 +174,7 @@ def _create_flask(
     every = register_blueprints(app, (*API_BLUEPRINTS, *own), blueprints, settings.blueprints)
     for blueprint in every:
         services.scopes.add(sorted(blueprint.scopes))
-    reference.install(app, every, settings.public_url)
+    reference.install(app, every, settings.public_url, settings.hub_url, of_hub=name == "kataven-hub")
     flask_commands.install(app, settings)
     app.wsgi_app = paths.Aliases(forward_auth.VerifyRequests(app.wsgi_app))  # type: ignore[method-assign]
     if services.traces is not None:

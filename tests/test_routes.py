@@ -42,6 +42,7 @@ def test_only_these_paths_are_public(harness: AppHarness) -> None:
         "/api/accounts/validate/<string:account>",
         "/docs",
         "/docs/errors",
+        "/docs/script.js",
         "/docs/style.css",
         "/healthz",
         "/metrics",
@@ -99,6 +100,7 @@ def test_charlie_can_not_access_acme(harness: AppHarness, charlie: Caller) -> No
     [
         "/docs",
         "/docs/errors",
+        "/docs/script.js",
         "/docs/style.css",
         "/healthz",
         "/readyz",

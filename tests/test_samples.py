@@ -29,7 +29,7 @@ from tests.support.gunicorn import CHECKOUT, Gunicorn
 
 DOCS = CHECKOUT / "docs"
 OWNER = Persona("sample", "Sam", "samples", Role.OWNER)
-PAGES = [CHECKOUT / "README.md", *sorted(DOCS.glob("*.md"))]
+PAGES = [CHECKOUT / "README.md", *sorted(DOCS.glob("*.md")), *sorted(DOCS.glob("how-to/*.md"))]
 
 
 def samples(language: str) -> list[tuple[str, str]]:

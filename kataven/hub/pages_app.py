@@ -23,7 +23,7 @@ from kataven.hub import (
 from kataven.hub.console import account, accounts, audit_log, health, keys, migrations
 from kataven.hub.console import people as console_people
 from kataven.hub.page_blueprint import current_hub_request
-from kataven.hub.pages import agents, api_keys, audit, branding, home, people, sessions, widget_keys
+from kataven.hub.pages import agents, api_keys, audit, branding, home, people, sessions, try_it, widget_keys
 from kataven.hub.session_middleware import HubServices
 from kataven.web import hardening
 from kataven.web.schema import MAX_BODY_BYTES
@@ -41,6 +41,7 @@ BLUEPRINTS = (
     people.blueprint,
     sessions.blueprint,
     audit.blueprint,
+    try_it.blueprint,
     accounts.blueprint,
     account.blueprint,
     keys.blueprint,

@@ -12,7 +12,7 @@ WsgiApp = Callable[[dict[str, Any], Any], Iterable[bytes]]
 
 HUB_PREFIX = "/hub-api"
 PROBES = frozenset({"/healthz", "/readyz", "/metrics"})
-REFERENCE = frozenset({"/docs", "/docs/errors", "/docs/style.css", "/v1/openapi.json"})
+REFERENCE = frozenset({"/docs", "/docs/errors", "/docs/style.css", "/docs/script.js", "/v1/openapi.json"})
 """The page that a problem's `type` links to, and what that page links to. Served by every host that returns
 problems."""
 SECURITY_TXT = "/.well-known/security.txt"

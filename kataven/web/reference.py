@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from flask import Flask, Response, current_app, render_template, request
+from markupsafe import Markup
 
 from kataven import __version__
 from kataven.web import openapi
 from kataven.web.access import PUBLIC
+from kataven.web.conditional import tag_of
+from kataven.web.docs import page, prose
 from kataven.web.explanations import EXPLANATIONS
 from kataven.web.nearby import Nearby
 from kataven.web.operation import ApiBlueprint, Audience, ResponseSpec
@@ -36,7 +41,19 @@ ENTRY_POINT = {
 """The response at `/`."""
 CACHEABLE = {"Cache-Control": "public, max-age=300"}
 """Equal for all callers, and constant within a release."""
-_STYLE = (Path(__file__).parent / "static" / "docs.css").read_bytes()
+SESSION_PATH = "/docs/session"
+"""The page of the Hub from which the script of the reference reads the session. The API doesn't have it."""
+STATIC = Path(__file__).parent / "static"
+_ASSETS: Final = {
+    name: (STATIC / f"docs.{name.rpartition('.')[2]}").read_bytes() for name in ("style.css", "script.js")
+}
+POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src data:; connect-src 'self'; base-uri 'none'; "
+    "form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'; trusted-types 'none'"
+)
+"""No inline script or style, nothing from another origin, and no HTML that a script assembles from strings."""
+_RENDERED_EXTENSION = "kataven.reference.rendered"
+_HUB_EXTENSION = "kataven.reference.hub"
 
 
 class OpenApiDocumentView(View):
@@ -48,9 +65,14 @@ class OpenApiDocumentView(View):
     components: dict[str, Any]
 
 
-def install(app: Flask, blueprints: tuple[ApiBlueprint, ...], server_url: str) -> None:
+def install(
+    app: Flask, blueprints: tuple[ApiBlueprint, ...], server_url: str, hub_url: str = "", *, of_hub: bool = False
+) -> None:
     """Generate the documents of `app`. Call it after every blueprint is registered. `server_url` is the public URL of
-    the API."""
+    the API. `of_hub`: whether the Hub serves the reference, so that its users can try operations there. Otherwise, the
+    reference links to the one at `hub_url`."""
+    app.extensions[_HUB_EXTENSION] = {"session_path": SESSION_PATH} if of_hub else {"hub_url": hub_url}
+    app.extensions[_RENDERED_EXTENSION] = {}
     operations = openapi.operations_of(app)
     for extension, about in ((EXTENSION, openapi.CUSTOMERS), (OPERATORS_EXTENSION, openapi.OPERATORS)):
         app.extensions[extension] = openapi.document(about, operations, blueprints, __version__, server_url)
@@ -95,30 +117,26 @@ def show_entry_point(context: RequestContext) -> Response:
 
 @blueprint.page("/docs", access=PUBLIC, summary="API reference")
 def show_reference(context: RequestContext) -> Response:
-    documents = [_document(EXTENSION), _document(OPERATORS_EXTENSION)]
-    operations = [
-        (method.upper(), path, operation)
-        for document in documents
-        for path, methods in document["paths"].items()
-        for method, operation in methods.items()
-    ]
-    return _page(
-        "docs/reference.html",
-        info=documents[0]["info"],
-        tags=[tag for document in documents for tag in document["tags"]],
-        operations=operations,
-        schemas={name: schema for document in documents for name, schema in document["components"]["schemas"].items()},
-    )
+    return _page("reference", lambda: {"page": page.build([_document(EXTENSION), _document(OPERATORS_EXTENSION)])})
 
 
 @blueprint.page("/docs/errors", access=PUBLIC, summary="Error codes")
 def show_errors(context: RequestContext) -> Response:
-    return _page("docs/errors.html", kinds=PROBLEM_TYPES.values(), explanations=EXPLANATIONS)
+    return _page("errors", lambda: {"kinds": PROBLEM_TYPES.values(), "explanations": _explanations()})
 
 
 @blueprint.page("/docs/style.css", access=PUBLIC, summary="Stylesheet of the reference")
 def show_style(context: RequestContext) -> Response:
-    return Response(_STYLE, content_type="text/css; charset=utf-8", headers=CACHEABLE)
+    return _asset("style.css", "text/css")
+
+
+@blueprint.page("/docs/script.js", access=PUBLIC, summary="Script of the reference")
+def show_script(context: RequestContext) -> Response:
+    return _asset("script.js", "text/javascript")
+
+
+def _explanations() -> dict[str, Markup]:
+    return {code: prose.markdown(text, {}) for code, text in EXPLANATIONS.items()}
 
 
 def _document(extension: str) -> dict[str, Any]:
@@ -130,11 +148,30 @@ def _json(extension: str) -> Response:
     return write_json(_document(extension), headers={"Access-Control-Allow-Origin": "*", **CACHEABLE})
 
 
-def _page(template: str, **context: Any) -> Response:
-    response = Response(
-        render_template(template, **context), content_type="text/html; charset=utf-8", headers=CACHEABLE
-    )
-    response.headers["Content-Security-Policy"] = (
-        "default-src 'none'; style-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-    )
+def _page(name: str, content: Callable[[], dict[str, Any]]) -> Response:
+    """A page of the reference. It is equal for all callers, so each process renders it once."""
+    rendered: dict[str, str] = current_app.extensions[_RENDERED_EXTENSION]
+    if name not in rendered:
+        hub = current_app.extensions[_HUB_EXTENSION]
+        rendered[name] = render_template(f"docs/{name}.html", page_name=name, asset=_asset_url, **hub, **content())
+    response = Response(rendered[name], content_type="text/html; charset=utf-8", headers=CACHEABLE)
+    response.headers["Content-Security-Policy"] = POLICY
+    response.headers["Referrer-Policy"] = "same-origin"
+    response.headers["Cross-Origin-Opener-Policy"] = "same-origin"
+    response.set_etag(tag_of(rendered[name]))
     return response
+
+
+def _asset(name: str, kind: str) -> Response:
+    response = Response(_ASSETS[name], content_type=f"{kind}; charset=utf-8", headers=CACHEABLE)
+    response.set_etag(_digest(name))
+    return response
+
+
+def _asset_url(name: str) -> str:
+    """The path of a file. The digest of its content is in the query, so that a release is not mixed with another."""
+    return f"/docs/{name}?{_digest(name)}"
+
+
+def _digest(name: str) -> str:
+    return hashlib.sha256(_ASSETS[name]).hexdigest()[:12]

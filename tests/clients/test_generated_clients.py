@@ -20,8 +20,12 @@ from typing import Any
 
 import pytest
 
+from kataven.dev.embedded.postgres import EmbeddedPostgres
+from kataven.web.docs import samples
 from tests.support.app_harness import AppHarness, new_account
 from tests.support.gunicorn import Gunicorn
+from tests.support.walk import World
+from tests.web.test_reference_samples import HEAD, OPERATIONS, environ_of, real_request
 from tools.clients import typescript_client
 from tools.clients.typescript_client import PROGRAMS, run
 from tools.openapi.print_document import openapi_document
@@ -161,7 +165,9 @@ def test_types_of_the_package_resolve_for_bundlers(installed: Path) -> None:
     compiled(installed, "package.ts", **BUNDLER, skipLibCheck=False)
 
 
-@pytest.mark.parametrize("page", ["docs/typescript.md", "clients/typescript/README.md"])
+@pytest.mark.parametrize(
+    "page", ["docs/typescript.md", "docs/index.md", "docs/how-to/handle-429.md", "clients/typescript/README.md"]
+)
 def test_samples_of_the_pages_compile(installed: Path, page: str) -> None:
     text = (typescript_client.ROOT / page).read_text(encoding="utf-8")
     (installed / "samples.ts").write_text("\n".join(re.findall(r"^```ts\n(.*?)^```", text, re.DOTALL | re.MULTILINE)))
@@ -169,6 +175,26 @@ def test_samples_of_the_pages_compile(installed: Path, page: str) -> None:
         json.dumps({"compilerOptions": {**STRICT, **NODE}, "files": ["samples.ts"]})
     )
     run(PROGRAMS / "tsc", "-p", ".", "--noEmit", folder=installed)
+
+
+def test_samples_of_the_reference_compile_and_run(
+    installed: Path, server: Gunicorn, harness: AppHarness, postgres: EmbeddedPostgres
+) -> None:
+    """Each TypeScript sample of `/docs`, with ids and secrets of a real account."""
+    world = World(harness, postgres, "sampled-in-node", HEAD)
+    generated = {
+        operation["operationId"] for methods in openapi_document()["paths"].values() for operation in methods.values()
+    }
+    for name, (_, _, operation) in OPERATIONS.items():
+        request = real_request(name, world)
+        code = samples.typescript(request, operation, server.url, generated=name in generated)
+        (installed / f"{name}.ts").write_text(f"{code}\nexport {{}};\n", encoding="utf-8")
+    files = [f"{name}.ts" for name in OPERATIONS]
+    options = {**STRICT, **NODE, **EXACT, "outDir": "out", "rootDir": "."}
+    (installed / "tsconfig.json").write_text(json.dumps({"compilerOptions": options, "files": files}))
+    run(PROGRAMS / "tsc", "-p", ".", folder=installed)
+    for name in OPERATIONS:
+        drive(installed / "out" / f"{name}.js", environ_of(world, server, installed))
 
 
 def test_package_works(installed: Path, environ: Mapping[str, str]) -> None:

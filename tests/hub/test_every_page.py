@@ -47,6 +47,7 @@ EXAMPLES = {
     "/audit-log": "/audit-log",
     "/auth/callback": "/auth/callback",
     "/console": "/console",
+    "/docs/session": "/docs/session",
     "/help/sign-in": "/help/sign-in",
     "/sent/<place>": "/sent/1",
     "/console/accounts/<account>": f"/console/accounts/{ACCOUNT}",

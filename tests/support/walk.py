@@ -243,6 +243,7 @@ REQUESTS: dict[tuple[str, str], Callable[[World], Request]] = {
                 "/docs",
                 "/docs/errors",
                 "/docs/style.css",
+                "/docs/script.js",
             ),
             *("/healthz", "/readyz", "/metrics", "/.well-known/security.txt"),
         )
@@ -314,6 +315,10 @@ PAGES: dict[tuple[str, str], Callable[[World], Form]] = {
     },
     ("GET", "/sessions"): lambda _: Form("/sessions"),
     ("POST", "/sessions/<session>/end"): lambda _: Form(f"/sessions/{'0' * 64}/end", {}, DONE),
+    ("GET", "/docs/session"): lambda _: Form("/docs/session"),
+    ("POST", "/docs/session/token"): lambda _: Form("/docs/session/token", {}, SEEN),
+    # Without a token; tests/hub/test_try_it.py has the rest.
+    ("POST", "/docs/try"): lambda _: Form("/docs/try", {"operation": "getMe"}, frozenset({403})),
     ("GET", "/console"): lambda _: Form("/console"),
     ("POST", "/console/accounts"): lambda w: Form(
         "/console/accounts", {"account": f"made-{next(_NUMBERS)}", "name": "Made"}, DONE

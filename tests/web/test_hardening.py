@@ -24,6 +24,7 @@ KEPT = {
     "/.well-known/security.txt": "public, max-age=3600",
     "/docs": "public, max-age=300",
     "/docs/errors": "public, max-age=300",
+    "/docs/script.js": "public, max-age=300",
     "/docs/style.css": "public, max-age=300",
     "/v1/openapi-operators.json": "public, max-age=300",
     "/v1/openapi.json": "public, max-age=300",

@@ -311,25 +311,6 @@ def test_every_problem_code_has_an_explanation(harness: AppHarness) -> None:
         assert f'id="{code}"' in page
 
 
-def test_reference_loads_no_external_resources(harness: AppHarness) -> None:
-    for path in ("/docs", "/docs/errors"):
-        page = harness.caller().get(path)
-        assert "default-src 'none'" in page.headers["Content-Security-Policy"]
-        assert not re.search(r"""(?:src|href)=["']?(?:https?:)?//""", page.text)
-        assert "<script" not in page.text
-
-
-def test_reference_has_an_anchor_for_every_operation_and_schema(
-    harness: AppHarness, customers: Json, operators: Json
-) -> None:
-    page = harness.caller().get("/docs").text
-    for document in (customers, operators):
-        for _, _, operation in operations_in(document):
-            assert f'<section id="{operation["operationId"]}">' in page
-        for name in document["components"]["schemas"]:
-            assert f'<section id="schema-{name}">' in page
-
-
 def test_readiness_documents_its_503_response(operators: Json) -> None:
     responses = operators["paths"]["/readyz"]["get"]["responses"]
     assert responses["503"]["content"]["application/json"] == responses["200"]["content"]["application/json"]

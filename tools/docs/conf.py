@@ -13,7 +13,7 @@ project = "Kataven Hub"
 author = "Kataven"
 release = version = __version__
 
-extensions = ["myst_parser"]
+extensions = ["myst_parser", "tools.docs.code_blocks", "tools.docs.search_index"]
 root_doc = "index"
 exclude_patterns: list[str] = []
 myst_heading_anchors = 3
@@ -30,5 +30,7 @@ html_show_sphinx = False
 html_show_copyright = False
 html_static_path = ["static"]
 html_css_files = ["pages.css"]
-# Indented blocks are often commands, requests or tables, so they are not highlighted.
+html_js_files = [("pages.js", {"defer": "defer"})]
+templates_path = ["templates"]
+# Indented blocks have no language. `tools.docs.code_blocks` recognizes commands, HTTP, JSON and Python.
 highlight_language = "text"
