@@ -30,8 +30,12 @@ from kataven.ratelimit.limiter import Limiter
 from kataven.revocation.cache import CachingVerifier
 from kataven.revocation.revocation import Revocation
 from kataven.revocation.target import EVERYTHING, RevocationTarget
-from kataven.settings import Settings
+from kataven.settings import OnOff, Settings
 from kataven.system.sessions import AccountSessions
+from kataven.usage import store as usage_store
+from kataven.usage.pending import Batch
+from kataven.usage.policy import UsagePolicy
+from kataven.usage.recorder import UsageRecorder
 from kataven.web import observe
 from kataven.web.internal_access import InternalAccess
 from kataven.web.lookups import MeteredVerifier
@@ -90,6 +94,7 @@ def build_services(settings: Settings, app_name: str) -> Services:
         people=PeopleAccess(parts.directory.database, parts.revocation, settings.oidc_issuer),
         people_seen=SeenPeopleTracker(partial(_store_people, parts.sessions, settings.oidc_issuer)),
         metrics=metrics,
+        usage=_usage(settings, parts, metrics),
         auth_service=auth_service,
         issuer_keys=issuer_keys,
         internal_access=InternalAccess(
@@ -98,6 +103,34 @@ def build_services(settings: Settings, app_name: str) -> Services:
         traces=traces,
         security_contact=_security_contact(settings),
         scopes=KnownScopes(settings.scopes),
+    )
+
+
+class _UsageStore:
+    """The databases of the accounts, for the usage recorder."""
+
+    def __init__(self, sessions: AccountSessions, policy: UsagePolicy) -> None:
+        self._sessions = sessions
+        self._policy = policy
+
+    def write(self, account: str, batch: Batch) -> None:
+        with self._sessions.recording_usage(account) as session:
+            usage_store.write(session, batch)
+
+    def trim(self, account: str) -> bool:
+        with self._sessions.recording_usage(account) as session:
+            return usage_store.trim(session, self._policy)
+
+
+def _usage(settings: Settings, parts: Foundation, metrics: Metrics) -> UsageRecorder | None:
+    if settings.usage is OnOff.OFF:
+        return None
+    policy = UsagePolicy(settings.usage_days, settings.request_log_hours, settings.request_log_successes)
+    return UsageRecorder(
+        _UsageStore(parts.sessions, policy),
+        policy,
+        lambda outcome, calls: metrics.usage.labels(outcome).inc(calls),
+        recorded=metrics.usage.labels("recorded").inc,
     )
 
 
