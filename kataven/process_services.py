@@ -31,6 +31,7 @@ from kataven.revocation.cache import CachingVerifier
 from kataven.revocation.revocation import Revocation
 from kataven.revocation.target import EVERYTHING, RevocationTarget
 from kataven.settings import OnOff, Settings
+from kataven.system.revocation_history import RevocationHistory
 from kataven.system.sessions import AccountSessions
 from kataven.usage import store as usage_store
 from kataven.usage.pending import Batch
@@ -55,6 +56,8 @@ def build_services(settings: Settings, app_name: str) -> Services:
     traces = _traces(settings, f"kataven-{app_name}", metrics)
     parts = assembly.foundation(settings)
     parts.revocation.canary.subscribe(metrics.record_receipt)
+    history = RevocationHistory(parts.directory.database)
+    parts.revocation.canary.subscribe(history.record)
     auth_service = _auth_service(settings, metrics)
     verifier: Verifier
     issuer: Issuer
@@ -95,6 +98,7 @@ def build_services(settings: Settings, app_name: str) -> Services:
         people_seen=SeenPeopleTracker(partial(_store_people, parts.sessions, settings.oidc_issuer)),
         metrics=metrics,
         usage=_usage(settings, parts, metrics),
+        revocation_history=BackgroundService("revocation history", history.start, history.stop),
         auth_service=auth_service,
         issuer_keys=issuer_keys,
         internal_access=InternalAccess(

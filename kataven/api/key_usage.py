@@ -19,7 +19,6 @@ from kataven.web.operation import ResponseSpec
 from kataven.web.request_context import RequestContext
 from kataven.web.schema import Query, View, write_json
 
-
 blueprint = api_keys.blueprint
 
 

@@ -21,7 +21,7 @@ from kataven.system.cutoffs import Block
 from kataven.web.access import MANAGE, Forbidden
 from kataven.web.operation import ApiBlueprint, ResponseSpec
 from kataven.web.paging import PageQuery, write_page
-from kataven.web.receipts import ReceiptView
+from kataven.web.receipts import ReceiptView, with_id
 from kataven.web.request_context import RequestContext
 from kataven.web.schema import Input, Query, SingleLine, View, no_default, write_json
 
@@ -181,11 +181,11 @@ def _restrict(
         session.flush()
         event_id = event.id
         before = shape(found, {})
-    receipt = change(person, name).as_json()
+    receipt = change(person, name)
     with context.writing() as session:
-        audit.add_detail(session, event_id, {"receipt": receipt})
+        audit.add_detail(session, event_id, receipt.as_detail())
     block = shape_block(_blocks(context).get(str(person_id)))
-    return write_json({**before, "block": block, "receipt": receipt})
+    return write_json({**before, "block": block, "receipt": with_id(receipt, event_id)})
 
 
 def shape_block(block: Block | None) -> dict[str, Any] | None:

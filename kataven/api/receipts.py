@@ -72,8 +72,11 @@ def read_receipt(context: RequestContext, receipt_id: UUID) -> Response:
             "target_name": name if isinstance(name, str) else None,
             "actor": event.actor,
             "actor_name": event.actor_name,
-            "receipt": {name: value for name, value in found.receipt.items() if name in _OF_RECEIPT},
-            "times": found.receipt.get("times", []),
+            "receipt": {
+                "id": receipt_id,
+                **{name: value for name, value in found.receipt.items() if name in _OF_RECEIPT},
+            },
+            "times": event.detail.get("times", []),
             "refused_calls": found.refused_calls,
             "last_refused": shape_last(found.last_refused),
         }

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -157,6 +158,7 @@ class PendingUsage:
         if len(self._log) >= MAX_LOGGED:
             self._loss(at)[1] += outcome is not Outcome.OK
             return
+        caller, kind, name = identified(who)
         self._log.append(
             {
                 "id": str(uuid4()),
@@ -164,8 +166,8 @@ class PendingUsage:
                 # Clients can choose it, and could send a secret.
                 "request_id": redact(request_id),
                 "caller": caller,
-                "kind": identified(who)[1],
-                "name": identified(who)[2],
+                "kind": kind,
+                "name": name,
                 "route": route,
                 "status": status,
                 "outcome": outcome,
@@ -262,6 +264,7 @@ def identified(who: Caller) -> tuple[str, str, str]:
     return _uuid(caller), "api_key" if kind is CredentialKind.API_KEY else "user", name.replace("\0", "")
 
 
+@lru_cache(maxsize=4096)
 def _uuid(text: str) -> str:
     try:
         return str(UUID(text))

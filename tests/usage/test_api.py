@@ -92,7 +92,9 @@ def test_a_request_is_explained(harness: AppHarness, account: str, owner: Caller
     refused = key.get("/v1/agents", query_string={"cursor": "secret"}, headers={"User-Agent": "billing/1.2"})
     assert refused.status_code == 403
     explained = get(harness, owner, f"/v1/requests/{refused.headers['X-Request-ID']}")
-    assert {name: explained[name] for name in ("caller_id", "caller_kind", "caller_name", "route", "status", "code")} == {
+    assert {
+        name: explained[name] for name in ("caller_id", "caller_kind", "caller_name", "route", "status", "code")
+    } == {
         "caller_id": key_id,
         "caller_kind": "api_key",
         "caller_name": "billing server",
@@ -127,11 +129,13 @@ def test_a_429_names_its_limit(harness: AppHarness, account: str, owner: Caller)
 
 @pytest.mark.parametrize(
     ("path", "step", "status"),
-    [("/v1/agents", "response", 200), (f"/v1/agents/{uuid4()}", "handler", 404), ("/v1/agents?limit=x", "handler", 400)],
+    [
+        ("/v1/agents", "response", 200),
+        ("/v1/agents/11111111-1111-1111-1111-111111111111", "handler", 404),
+        ("/v1/agents?limit=x", "handler", 400),
+    ],
 )
-def test_the_deciding_step(
-    harness: AppHarness, account: str, owner: Caller, path: str, step: str, status: int
-) -> None:
+def test_the_deciding_step(harness: AppHarness, account: str, owner: Caller, path: str, step: str, status: int) -> None:
     _, key = new_key(harness, owner)
     response = key.get(path)
     assert response.status_code == status
@@ -184,7 +188,11 @@ def test_calls_of_a_revoked_key_are_counted_against_its_receipt(
     for _ in range(4):
         assert key.get("/v1/agents").status_code == 403
     receipt = get(harness, owner, f"/v1/receipts/{revoked['receipt']['id']}")
-    assert (receipt["action"], receipt["target"], receipt["target_name"]) == ("api_key.revoked", key_id, "billing server")
+    assert (receipt["action"], receipt["target"], receipt["target_name"]) == (
+        "api_key.revoked",
+        key_id,
+        "billing server",
+    )
     assert receipt["refused_calls"] == 4
     assert receipt["last_refused"]["code"] == "revoked_credential"
     assert receipt["receipt"]["workers"] == len(receipt["times"]) >= 1
@@ -222,8 +230,8 @@ def test_who_may_read_what(harness: AppHarness, account: str, owner: Caller) -> 
     recorder_of(harness).flush()
     paths = ["/v1/usage", "/v1/requests", f"/v1/requests/{request}", f"/v1/api-keys/{key_id}/usage"]
     for path in paths:
-        statuses = {caller: caller.get(path).status_code for caller in (owner, admin, full, scoped, narrow)}
-        assert list(statuses.values()) == [200, 200, 200, 200, 403], path
+        statuses = [caller.get(path).status_code for caller in (owner, admin, full, scoped, narrow)]
+        assert statuses == [200, 200, 200, 200, 403], path
     assert [member.get(path).status_code for path in paths] == [200, 403, 403, 403]
     assert [one.post(f"/v1/api-keys/{key_id}/revoke-preview").status_code for one in (admin, member, full)] == [
         200,
