@@ -39,6 +39,18 @@ def upgrade() -> None:
     )
     op.create_index("usage_hours_of_caller", "usage_hours", ["caller", "hour"])
     op.create_table(
+        "usage_totals",
+        sa.Column("period", sa.SmallInteger(), nullable=False),
+        sa.Column("start", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("route", sa.Text(), nullable=False),
+        sa.Column("outcome", sa.Text(), nullable=False),
+        sa.Column("code", sa.Text(), nullable=False),
+        sa.Column("calls", sa.BigInteger(), nullable=False),
+        sa.Column("seconds", sa.Float(53), nullable=False),
+        sa.PrimaryKeyConstraint("period", "start", "route", "outcome", "code"),
+        postgresql_with={"fillfactor": 70},
+    )
+    op.create_table(
         "usage_addresses",
         sa.Column("hour", sa.DateTime(timezone=True), nullable=False),
         sa.Column("caller", sa.Uuid(), nullable=False),
@@ -108,5 +120,6 @@ def downgrade() -> None:
     op.drop_table("request_log")
     op.drop_table("usage_callers")
     op.drop_table("usage_addresses")
+    op.drop_table("usage_totals")
     op.drop_table("usage_hours")
     op.drop_table("usage_minutes")

@@ -1,111 +1,126 @@
-"""The cost of recording usage: the same worker with `KATAVEN_USAGE` on and off, in one run.
+"""The cost of recording usage: requests with and without it, alternating in one thread, by CPU time.
 
-    python -m bench.request.usage [--rounds 40] [--requests 300]
+    python -m bench.request.usage [--requests 6000]
 
-Both variants are one gunicorn worker of four threads on one core, with the client on another. Compared is the CPU time
-of the worker's process for each request, which includes the background threads, and which other processes on the
-machine disturb less than the rate. The variants alternate in short slices, in changing order, and each slice is
-compared with its neighbour. Exit status 1 if a request with usage costs over 2 % more: the median of the pairs, less
-its standard error.
+Other processes on the machine hardly disturb the CPU time of a thread, and each request is compared with its neighbour.
+What the background thread does is measured separately and added: aggregating each request, and writing a batch every 5
+seconds at the highest rate of one core. Exit status 1 if a request with usage costs over 2 % more.
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
-import math
 import os
+import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+import time
 from pathlib import Path
-from statistics import median, pstdev
+from statistics import median
+from typing import Any
 
-from bench.harness import shared_harness
-from bench.request.client import Connection
-from bench.request.handlers import PATH
+from kataven.web import metrics_folder
 
 MOST = 0.02
-
-
-def compare(servers: Mapping[str, tuple[str, int]], key: str, rounds: int, requests: int) -> bool:
-    """`servers` has the URL and the process id of a worker `on` and one `off`."""
-    with contextlib.ExitStack() as stack:
-        connections = {
-            name: stack.enter_context(contextlib.closing(Connection(url, PATH, key)))
-            for name, (url, _) in servers.items()
-        }
-        for connection in connections.values():
-            for _ in range(requests):
-                connection.request()
-        costs: list[float] = []
-        spent: dict[str, list[float]] = {name: [] for name in servers}
-        for number in range(rounds):
-            for name in ("on", "off") if number % 2 else ("off", "on"):
-                before = _cpu_seconds(servers[name][1])
-                for _ in range(requests):
-                    connections[name].request()
-                spent[name].append((_cpu_seconds(servers[name][1]) - before) / requests)
-            costs.append(spent["on"][-1] / spent["off"][-1] - 1)
-    cost, error = median(costs), _error_of_median(costs)
-    for name, seconds in spent.items():
-        print(f"  CPU time of a request, usage {name:<4} {median(seconds) * 1e6:7.0f} µs")
-    passed = cost - error <= MOST
-    end = "" if passed else "   ABOVE"
-    print(f"  a request with usage costs {cost:+.2%} ± {error:.2%}   at most {MOST:.0%}{end}")
-    return passed
-
-
-def _cpu_seconds(pid: int) -> float:
-    """The CPU time of all threads of a process, by the scheduler's own count in nanoseconds."""
-    total = 0
-    for thread in Path(f"/proc/{pid}/task").iterdir():
-        with contextlib.suppress(OSError):  # the thread has just ended
-            total += int((thread / "schedstat").read_text().split()[0])
-    return total / 1e9
-
-
-def worker_of(url: str) -> int:
-    """The process id of the only worker of a server on this machine: the child of the process that listens at `url`."""
-    port = int(url.rpartition(":")[2])
-    for process in Path("/proc").iterdir():
-        with contextlib.suppress(OSError, ValueError):
-            if f"PORT={port}".encode() in (process / "environ").read_bytes().split(b"\0"):
-                children = (process / "task" / process.name / "children").read_text().split()
-                if children:
-                    return int(children[0])
-    raise RuntimeError(f"no worker listens at {url}")
-
-
-def _error_of_median(values: Sequence[float]) -> float:
-    return 1.2533 * pstdev(values) / math.sqrt(len(values))
+WARM_UP = 300
+BATCHES = 30
+WRITE_SECONDS = 5.0
 
 
 def main() -> int:
-    from bench.request.__main__ import OURS, _create_agents, _server
+    if metrics_folder.FOLDER_VARIABLE not in os.environ:
+        return _with_metrics_of_workers()
+    from bench.harness import shared_harness
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=40)
-    parser.add_argument("--requests", type=int, default=300, help="the requests of each variant in each round")
-    options = parser.parse_args()
-    cores = sorted(os.sched_getaffinity(0))
+    parser.add_argument("--requests", type=int, default=6000)
+    requests = parser.parse_args().requests
     with (
-        tempfile.TemporaryDirectory(prefix="kataven-bench-") as name,
-        shared_harness(Path(name)) as harness,
-        contextlib.ExitStack() as stack,
+        tempfile.TemporaryDirectory(prefix="kataven-bench-") as folder,
+        shared_harness(Path(folder)) as harness,
+        Path(os.devnull).open("w") as null,
+        contextlib.redirect_stderr(null),  # the access log
     ):
-        key = _create_agents(harness)
-        os.sched_setaffinity(0, {cores[-1]})
-        urls = {
-            state: stack.enter_context(
-                _server(OURS, {**harness.environ, "KATAVEN_USAGE": state}, key, Path(name), cores[0])
-            )
-            for state in ("on", "off")
-        }
-        print("the full request, with and without usage")
-        servers = {state: (url, worker_of(url)) for state, url in urls.items()}
-        passed = compare(servers, key, options.rounds, options.requests)
+        return _measure(harness, requests)
+
+
+def _with_metrics_of_workers() -> int:
+    """Counters are memory-mapped files, as in a worker of gunicorn. The library decides that when it is imported."""
+    environ = dict(os.environ)
+    metrics_folder.make(environ)
+    try:
+        return subprocess.call([sys.executable, "-m", "bench.request.usage", *sys.argv[1:]], env=environ)
+    finally:
+        metrics_folder.remove(environ)
+
+
+def _measure(harness: Any, requests: int) -> int:
+    from bench.request.handlers import PATH
+    from kataven.usage.recorder import UsageRecorder
+
+    services, app = harness.services, harness.app
+    services.revocation.start()  # the other background threads do nothing that belongs to a request
+    services.limiter.start()
+    usage: UsageRecorder = services.usage
+    key = harness.new_key("acme")
+    caller = harness.bearer(key)
+    for number in range(10):
+        caller.post("/v1/agents", {"name": f"Agent {number}", "system_prompt": "x" * 40})
+    headers = {**caller.headers, "User-Agent": "python-httpx/0.28.1"}
+    environs = [app.test_request_context(PATH, headers=headers).request.environ for _ in range(2)]
+
+    def send(number: int, recorder: UsageRecorder | None) -> float:
+        object.__setattr__(services, "usage", recorder)
+        environ = dict(environs[number % 2])
+        before = time.thread_time()
+        body = app.wsgi_app(environ, lambda *_: None)
+        for _ in body:
+            pass
+        body.close()
+        return time.thread_time() - before
+
+    for number in range(WARM_UP):
+        send(number, usage)
+    with_usage, without = [], []
+    for number in range(requests):
+        order = ((usage, with_usage), (None, without))
+        for recorder, times in order if number % 2 else order[::-1]:
+            times.append(send(number, recorder))
+        if len(usage._queue) > usage._max_queue // 2:
+            usage.run()
+    usage.flush()
+    base = median(without)
+    path = median(a - b for a, b in zip(with_usage, without, strict=True))
+    per_second = 1 / base
+    aggregate, write = _background(usage, send, int(per_second * WRITE_SECONDS))
+    cost = path + aggregate + write
+    services.limiter.stop()
+    services.revocation.stop()
+    print(f"  a request without usage          {base * 1e6:7.1f} µs of CPU time")
+    print(f"  usage on the request's path      {path * 1e6:7.1f} µs   {path / base:.2%}")
+    print(f"  aggregating it                   {aggregate * 1e6:7.1f} µs   {aggregate / base:.2%}")
+    print(f"  writing, shared by its batch     {write * 1e6:7.1f} µs   {write / base:.2%}")
+    passed = cost / base <= MOST
+    print(f"  a request with usage costs {cost / base:+.2%}   at most {MOST:.0%}{'' if passed else '   ABOVE'}")
     return 0 if passed else 1
+
+
+def _background(usage: Any, send: Any, batch: int) -> tuple[float, float]:
+    """The CPU time of aggregating a request, and of writing a batch of that many requests, for each request."""
+    aggregate, write = [], []
+    for number in range(BATCHES):
+        send(number, usage)
+        observed = usage._queue.pop()
+        size = min(batch, usage._max_queue)
+        usage._queue.extend([observed] * size)
+        before = time.thread_time()
+        usage._aggregate()
+        between = time.thread_time()
+        usage.flush()
+        aggregate.append((between - before) / size)
+        write.append((time.thread_time() - between) / size)
+    return median(aggregate), median(write)
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ import httpx2
 
 from tests.support.gunicorn import Gunicorn
 
-SETTLED_SECONDS = 8.0
+SETTLED_SECONDS = 18.0
 """Longer than a worker waits before it writes what is pending."""
 MISSING = "00000000-0000-0000-0000-000000000000"
 _METRIC = re.compile(r'(?m)^kataven_usage_requests_total\{outcome="(\w+)"\} ([0-9.e+]+)$')

@@ -360,6 +360,25 @@ class UsageHour(AccountBase):
     seconds: Mapped[float] = mapped_column(Float(53))
 
 
+class UsageTotal(AccountBase):
+    """How often a route was called within a minute and within an hour, by outcome, over all callers.
+
+    Sums of the two tables above, which are up to hundreds of times larger.
+    """
+
+    __tablename__ = "usage_totals"
+    __table_args__ = OFTEN_UPDATED
+
+    period: Mapped[int] = mapped_column(SmallInteger, primary_key=True, autoincrement=False)
+    """The seconds of the interval: 60 or 3600."""
+    start: Mapped[datetime] = mapped_column(primary_key=True)
+    route: Mapped[str] = mapped_column(primary_key=True)
+    outcome: Mapped[str] = mapped_column(primary_key=True)
+    code: Mapped[str] = mapped_column(primary_key=True)
+    calls: Mapped[int] = mapped_column(BigInteger)
+    seconds: Mapped[float] = mapped_column(Float(53))
+
+
 class UsageAddress(AccountBase):
     """How often a caller called from an address within an hour."""
 

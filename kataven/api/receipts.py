@@ -60,7 +60,7 @@ class StoredReceiptView(View):
 )
 def read_receipt(context: RequestContext, receipt_id: UUID) -> Response:
     """The ID is that of the audit event of the change, such as `api_key.revoked`. Refused calls are counted within
-    about 10 seconds, from the start of the minute of the change."""
+    about 20 seconds, from the start of the minute of the change."""
     with context.reading() as session:
         found = receipts.read(session, receipt_id)
         event, name = found.event, found.event.detail.get("name")

@@ -11,9 +11,9 @@ from pydantic import AwareDatetime, Field, StringConstraints
 
 from kataven.account.errors import NotFound
 from kataven.account.models import LoggedRequest
-from kataven.api.usage import Route, policy_of
+from kataven.api.usage import OutcomeName, Route, policy_of
 from kataven.usage import requests
-from kataven.usage.outcomes import Outcome, Step
+from kataven.usage.outcomes import CallOutcome, Step
 from kataven.usage.pending import NOBODY
 from kataven.usage.requests import RequestSearch, StepResult
 from kataven.validation import Shaped
@@ -37,7 +37,7 @@ class RequestQuery(FilteredPageQuery):
     """Filters of the log. A request must match all of them."""
 
     caller: UUID | None = Field(default=None, description="Only requests of this API key or user, by its ID.")
-    outcome: Outcome | None = Field(default=None, description="Only requests with this outcome.")
+    outcome: OutcomeName | None = Field(default=None, description="Only requests with this outcome.")
     code: Code | None = Field(default=None, description="Only requests with this problem code, such as `rate_limited`.")
     status: Annotated[int, Field(ge=100, le=599)] | None = Field(
         default=None, description="Only requests with this status."
@@ -70,7 +70,7 @@ class LoggedRequestView(View):
     )
     route: str = Field(description="The method and the template of the path.")
     status: int
-    outcome: Outcome
+    outcome: CallOutcome
     code: str | None = Field(description="The problem code.")
     step: StepName = Field(description="The step of the request pipeline that decided.")
     milliseconds: float
@@ -105,9 +105,10 @@ class ExplainedRequestView(LoggedRequestView):
 )
 def list_requests(context: RequestContext, query: RequestQuery) -> Response:
     """The account's requests of the last 24 hours: refused and failed ones, and a sample of the successful ones.
-    `/v1/usage` counts all. A request appears within about 10 seconds. JWTs need the role owner or admin."""
+    `/v1/usage` counts all. A request appears within about 20 seconds. JWTs need the role owner or admin."""
+    outcome = None if query.outcome is None else CallOutcome(query.outcome)
     wanted = RequestSearch(
-        query.caller, query.outcome, query.code, query.status, query.route, query.address, query.since, query.until
+        query.caller, outcome, query.code, query.status, query.route, query.address, query.since, query.until
     )
     with context.reading() as session:
         page = requests.listing(session, query.limit, query.after, wanted, policy_of(context).log_hours)

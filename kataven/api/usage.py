@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 from uuid import UUID
 
 from flask import Response
@@ -12,9 +12,9 @@ from pydantic import AwareDatetime, Field, StringConstraints
 
 from kataven.account.models import UsageCaller
 from kataven.usage import series
-from kataven.usage.outcomes import Outcome
+from kataven.usage.outcomes import CallOutcome
 from kataven.usage.policy import UsagePolicy
-from kataven.usage.series import LENGTHS, LONGEST, Group, Interval, Series
+from kataven.usage.series import LENGTHS, LONGEST, Series, UsageGroup, UsageInterval
 from kataven.web.access import READ
 from kataven.web.operation import ApiBlueprint, ResponseSpec
 from kataven.web.problems import FieldError, InvalidRequest
@@ -27,10 +27,13 @@ DEFAULT_POINTS = 24
 Route = Annotated[str, StringConstraints(min_length=1, max_length=300, pattern=r"^[ -~]+$")]
 
 
+OutcomeName = Literal["ok", "invalid", "refused", "limited", "failed"]
+
+
 class UsageQuery(Query):
     """The period of a series, and by what calls are counted."""
 
-    interval: Interval = Field(default=Interval.HOUR, description="The length of one point.")
+    interval: Literal["minute", "hour", "day"] = Field(default="hour", description="The length of one point.")
     start: AwareDatetime | None = Field(
         default=None,
         description="Rounded down to the interval. By default 24 intervals before `end`. Counts by minute exist for 48 "
@@ -40,10 +43,12 @@ class UsageQuery(Query):
         default=None,
         description="By default now. A series has at most 24 hours of minutes, 31 days of hours, or 366 days.",
     )
-    group_by: Group = Field(default=Group.OUTCOME, description="By what calls are counted.")
+    group_by: Literal["outcome", "code", "route", "caller"] = Field(
+        default="outcome", description="By what calls are counted."
+    )
     caller: UUID | None = Field(default=None, description="Only calls of this API key or user, by its ID.")
     route: Route | None = Field(default=None, description="Only calls of this route, such as `GET /v1/agents`.")
-    outcome: Outcome | None = Field(default=None, description="Only calls with this outcome.")
+    outcome: OutcomeName | None = Field(default=None, description="Only calls with this outcome.")
 
 
 class UsagePointView(View):
@@ -74,8 +79,8 @@ class UsageView(View):
 
     start: datetime
     end: datetime
-    interval: Interval
-    group_by: Group
+    interval: UsageInterval
+    group_by: UsageGroup
     calls: int
     lost: UsageLossView
     series: list[UsageLineView]
@@ -88,7 +93,7 @@ class LastCallView(View):
     address: str
     user_agent: str = Field(description="The family of the user agent, such as `curl`.")
     route: str
-    outcome: Outcome
+    outcome: CallOutcome
     code: str | None
 
 
@@ -101,27 +106,28 @@ class LastCallView(View):
     query=UsageQuery,
 )
 def read_usage(context: RequestContext, query: UsageQuery) -> Response:
-    """Counts the account's API calls. A call is counted within about 10 seconds. Calls without a valid credential, and
+    """Counts the account's API calls. A call is counted within about 20 seconds. Calls without a valid credential, and
     pages of the Hub, are not counted."""
     start, end = _period(query)
     filters = {"caller": _text(query.caller), "route": query.route or "", "outcome": query.outcome or ""}
     with context.reading() as session:
-        found = series.counts(session, start, end, query.interval, query.group_by, filters)
+        interval, group = UsageInterval(query.interval), UsageGroup(query.group_by)
+        found = series.counts(session, start, end, interval, group, filters)
     return write_json(_shape(found, query))
 
 
 def _period(query: UsageQuery) -> tuple[datetime, datetime]:
-    end = (query.end or datetime.now(UTC)).astimezone(UTC)
+    interval = UsageInterval(query.interval)
     try:
-        start = (query.start or end - LENGTHS[query.interval] * DEFAULT_POINTS).astimezone(UTC)
+        end = (query.end or datetime.now(UTC)).astimezone(UTC)
+        start = (query.start or end - LENGTHS[interval] * DEFAULT_POINTS).astimezone(UTC)
     except OverflowError:
-        raise InvalidRequest([FieldError("end", "is out of range")]) from None
+        raise InvalidRequest([FieldError("start" if query.start else "end", "is out of range")]) from None
     if start >= end:
         raise InvalidRequest([FieldError("start", "must be before end")])
-    if end - start > LONGEST[query.interval]:
-        days = LONGEST[query.interval] // timedelta(days=1)
-        message = f"must be at most {days} day{'s' if days > 1 else ''} before end for interval={query.interval}"
-        raise InvalidRequest([FieldError("start", message)])
+    if end - start > LONGEST[interval]:
+        hours = LONGEST[interval] // timedelta(hours=1)
+        raise InvalidRequest([FieldError("start", f"must be at most {hours} hours before end for this interval")])
     return start, end
 
 

@@ -45,6 +45,7 @@ class RevocationPreview:
     last: UsageCaller | None
     calls_last_hour: int
     calls_last_day: int
+    """From the start of the hour that was 24 hours ago."""
     addresses: Sequence[AddressCalls]
     """Of the last hour."""
     routes: Sequence[RouteCalls]
@@ -84,6 +85,13 @@ _CALLS_SINCE = text(
     SELECT coalesce(sum(calls), 0)::bigint FROM usage_minutes
     WHERE caller = CAST(:key AS uuid) AND outcome <> 'refused'
       AND minute >= date_trunc('minute', CAST(:since AS timestamptz), 'UTC')
+    """
+)
+_CALLS_OF_DAY = text(
+    """
+    SELECT coalesce(sum(calls), 0)::bigint FROM usage_hours
+    WHERE caller = CAST(:key AS uuid) AND outcome <> 'refused'
+      AND hour >= date_trunc('hour', CAST(:since AS timestamptz), 'UTC')
     """
 )
 _REFUSED = text(
@@ -155,7 +163,7 @@ def preview(session: Session, key_id: UUID, now: datetime) -> RevocationPreview:
         name,
         last_calls(session, [key_id]).get(key_id),
         execute(_CALLS_SINCE, {"key": str(key_id), "since": hour}).scalar_one(),
-        execute(_CALLS_SINCE, {"key": str(key_id), "since": day}).scalar_one(),
+        execute(_CALLS_OF_DAY, {"key": str(key_id), "since": day}).scalar_one(),
         addresses(session, key_id, hour),
         routes(session, key_id, day),
     )

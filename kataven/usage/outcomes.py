@@ -6,7 +6,7 @@ from enum import IntEnum, StrEnum
 from http import HTTPStatus
 
 
-class Outcome(StrEnum):
+class CallOutcome(StrEnum):
     """What became of a request."""
 
     OK = "ok"
@@ -33,12 +33,12 @@ class Step(IntEnum):
     RESPONSE = 8
 
 
-def outcome_of(status: int) -> Outcome:
+def outcome_of(status: int) -> CallOutcome:
     """The outcome of a response with this status."""
     if status < HTTPStatus.BAD_REQUEST:
-        return Outcome.OK
+        return CallOutcome.OK
     if status in {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}:
-        return Outcome.REFUSED
+        return CallOutcome.REFUSED
     if status == HTTPStatus.TOO_MANY_REQUESTS:
-        return Outcome.LIMITED
-    return Outcome.FAILED if status >= HTTPStatus.INTERNAL_SERVER_ERROR else Outcome.INVALID
+        return CallOutcome.LIMITED
+    return CallOutcome.FAILED if status >= HTTPStatus.INTERNAL_SERVER_ERROR else CallOutcome.INVALID

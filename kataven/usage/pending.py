@@ -19,7 +19,7 @@ from kataven.logs import redact
 from kataven.ratelimit.decision import Decision
 from kataven.usage.agents import family_of
 from kataven.usage.observed import Caller, Observed
-from kataven.usage.outcomes import Outcome, outcome_of
+from kataven.usage.outcomes import CallOutcome, outcome_of
 from kataven.usage.policy import UsagePolicy
 
 MAX_ROWS = 2_000
@@ -32,7 +32,9 @@ MAX_ADDRESS_ROWS = 2_000
 MAX_LOGGED = 1_000
 """Requests to log."""
 MAX_REFUSALS_A_MINUTE = 600
-MAX_FIRST_A_MINUTE = 120
+MAX_REFUSALS_OF_CALLER = 120
+"""Within a minute, so that one caller leaves room for the others."""
+MAX_FIRST_A_MINUTE = 60
 """Successful requests that are logged as the first of their caller, route and address."""
 MINUTE, HOUR = 60, 3600
 NOBODY = str(UUID(int=0))
@@ -51,6 +53,7 @@ class Batch:
     sequence: int
     minutes: str
     hours: str
+    totals: str
     addresses: str
     callers: str
     log: str
@@ -65,6 +68,7 @@ class _Sample:
 
     minute: int = 0
     refusals: int = 0
+    refusals_of: dict[str, int] = field(default_factory=dict)
     successes: int = 0
     first: set[tuple[str, str, str]] = field(default_factory=set)
 
@@ -150,13 +154,13 @@ class PendingUsage:
         row[1:] = at, route
 
     def _log_request(
-        self, observed: Observed, minute: int, caller: str, outcome: Outcome, route: str, family: str
+        self, observed: Observed, minute: int, caller: str, outcome: CallOutcome, route: str, family: str
     ) -> None:
         at, seconds, who, _method, _path, status, code, step, address, _agent, request_id, decision = observed
         if not self._is_logged(minute, (caller, route, address), outcome):
             return
         if len(self._log) >= MAX_LOGGED:
-            self._loss(at)[1] += outcome is not Outcome.OK
+            self._loss(at)[1] += outcome is not CallOutcome.OK
             return
         caller, kind, name = identified(who)
         self._log.append(
@@ -180,13 +184,14 @@ class PendingUsage:
             }
         )
 
-    def _is_logged(self, minute: int, first: tuple[str, str, str], outcome: Outcome) -> bool:
+    def _is_logged(self, minute: int, first: tuple[str, str, str], outcome: CallOutcome) -> bool:
         sample = self._sample
         if sample.minute != minute:
             sample = self._sample = _Sample(minute)
-        if outcome is not Outcome.OK:
+        if outcome is not CallOutcome.OK:
             sample.refusals += 1
-            if sample.refusals > MAX_REFUSALS_A_MINUTE:
+            of_caller = sample.refusals_of[first[0]] = sample.refusals_of.get(first[0], 0) + 1
+            if sample.refusals > MAX_REFUSALS_A_MINUTE or of_caller > MAX_REFUSALS_OF_CALLER:
                 self._loss(minute)[1] += 1
                 return False
             return True
@@ -209,6 +214,18 @@ class PendingUsage:
             sequence,
             _rows("minute", minutes),
             _rows("hour", hours),
+            _json(
+                {
+                    "period": period,
+                    "start": start,
+                    "route": route,
+                    "outcome": outcome,
+                    "code": code,
+                    "calls": calls,
+                    "seconds": seconds,
+                }
+                for (period, start, route, outcome, code), (calls, seconds) in sorted(_totals(minutes, hours).items())
+            ),
             _json(
                 {
                     "hour": hour,
@@ -279,6 +296,18 @@ def _by_hour(minutes: dict[RowKey, list[Any]]) -> dict[RowKey, list[Any]]:
         row[1] += calls
         row[2] += seconds
     return hours
+
+
+def _totals(
+    minutes: dict[RowKey, list[Any]], hours: dict[RowKey, list[Any]]
+) -> dict[tuple[int, int, str, str, str], list[Any]]:
+    totals: dict[tuple[int, int, str, str, str], list[Any]] = {}
+    for period, rows in ((MINUTE, minutes), (HOUR, hours)):
+        for (start, _caller, route, outcome, code), (_kind, calls, seconds) in rows.items():
+            total = totals.setdefault((period, start, route, outcome, code), [0, 0.0])
+            total[0] += calls
+            total[1] += seconds
+    return totals
 
 
 def _rows(time: str, rows: dict[RowKey, list[Any]]) -> str:

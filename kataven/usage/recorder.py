@@ -3,14 +3,15 @@
     record   appends to a bounded queue: the request path
     thread   once a second, aggregates the queue by account, and writes the accounts that are due
 
-An account is due 5 s after its first unwritten request. With many accounts the interval grows, so that writing takes at
-most about a twentieth of the thread's time. If a database is unavailable, the batch is kept and written later, exactly
-once. Memory is bounded; what does not fit is dropped and counted.
+An account is due 5 s after its first unwritten request, or 15 s if its batches are large. With many accounts the
+interval grows, so that writing takes at most about a twentieth of the thread's time. If a database is unavailable, the
+batch is kept and written later, exactly once. Memory is bounded; what does not fit is dropped and counted.
 """
 
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections import deque
 from collections.abc import Callable
@@ -29,6 +30,9 @@ log = logging.getLogger(__name__)
 
 TICK_SECONDS = 1.0
 WRITE_SECONDS = 5.0
+LARGE_BATCH_SECONDS = 15.0
+LARGE_BATCH = 100
+"""Rows. The same rows are updated by each batch, so fewer batches write less."""
 MAX_WRITE_SECONDS = 60.0
 IDLE_FACTOR = 20.0
 """How many times longer than its writes the thread waits between them."""
@@ -38,6 +42,7 @@ MAX_ROWS = 50_000
 """Aggregated rows of all accounts together."""
 MAX_ACCOUNTS = 20_000
 UNMIGRATED_SECONDS = 60.0
+STOP_SECONDS = 5.0
 TRIM_SECONDS = 300.0
 IDLE_TRIM_SECONDS = 3600.0
 FORGET_SECONDS = 49 * 3600.0
@@ -69,6 +74,8 @@ class _Account:
     sequence: int = 0
     used_at: float = 0.0
     trim_at: float = 0.0
+    rows: int = 0
+    """Of its last batch."""
 
 
 @dataclass(slots=True)
@@ -124,21 +131,33 @@ class UsageRecorder:
         self._thread.start()
 
     def stop(self) -> None:
-        """Stop the thread and write what was recorded, if the databases are available."""
-        self._thread.stop(timeout=5)
-        self.flush()
+        """Stop the thread and write what was recorded, within `STOP_SECONDS`. The rest is dropped and counted."""
+        self._thread.stop(timeout=STOP_SECONDS)
+        self.flush(STOP_SECONDS)
+        for account in self._accounts.values():
+            calls = account.pending.calls + (0 if account.outgoing is None else account.outgoing.calls)
+            if calls:
+                self._count("dropped", calls)
+        self._accounts.clear()
 
-    def flush(self) -> None:
-        """Write everything now. For shutdown and tests."""
-        with self._running:
+    def flush(self, seconds: float = math.inf) -> None:
+        """Write everything now. Begins no write after `seconds`."""
+        until = time.monotonic() + seconds
+        if not self._running.acquire(timeout=-1 if seconds == math.inf else seconds):
+            return  # a write hangs: its database does not respond
+        try:
             self._aggregate()
             for name, account in list(self._accounts.items()):
+                if time.monotonic() >= until:
+                    return
                 for _ in range(2):  # what could not be written before, and what came since
                     if account.outgoing is None and account.pending.empty:
                         break
                     self._write(name, account)
                     if account.outgoing is not None:
                         break
+        finally:
+            self._running.release()
 
     def run(self) -> None:
         """One round of the thread."""
@@ -162,7 +181,7 @@ class UsageRecorder:
                 self._count("unmigrated", 1)
             else:
                 if account.due is None:
-                    account.due = now + self._interval
+                    account.due = now + self._interval(account)
                 if not account.pending.add(observed, room=room):
                     self._count("dropped", 1)
         with self._overflow.lock:
@@ -171,7 +190,7 @@ class UsageRecorder:
             account = self._account(name, now)
             if account is not None:
                 account.pending.drop(now, calls)
-                account.due = account.due or now + self._interval
+                account.due = account.due or now + self._interval(account)
 
     def _account(self, name: str, now: float) -> _Account | None:
         account = self._accounts.get(name)
@@ -182,15 +201,16 @@ class UsageRecorder:
         account.used_at = now
         return account
 
-    @property
-    def _interval(self) -> float:
+    def _interval(self, account: _Account) -> float:
+        least = LARGE_BATCH_SECONDS if account.rows > LARGE_BATCH else WRITE_SECONDS
         busy = sum(account.due is not None for account in self._accounts.values()) if self._seconds_per_write else 0
-        return min(MAX_WRITE_SECONDS, max(WRITE_SECONDS, IDLE_FACTOR * busy * self._seconds_per_write))
+        return min(MAX_WRITE_SECONDS, max(least, IDLE_FACTOR * busy * self._seconds_per_write))
 
     def _write(self, name: str, account: _Account) -> None:
         batch = account.outgoing
         if batch is None:
             account.sequence += 1
+            account.rows = account.pending.rows
             batch = account.pending.take(self._writer, account.sequence)
         started = time.perf_counter()
         try:
@@ -218,7 +238,7 @@ class UsageRecorder:
         self._seconds_per_write += (took - self._seconds_per_write) * 0.1
         self._count("stored", batch.calls)
         account.outgoing, account.failures = None, 0
-        account.due = None if account.pending.empty else self._clock() + self._interval
+        account.due = None if account.pending.empty else self._clock() + self._interval(account)
 
     def _discard(self, account: _Account, batch: Batch, outcome: str) -> None:
         rest = account.pending.take(self._writer, 0)

@@ -14,7 +14,7 @@ from sqlalchemy.orm import Session
 from kataven.account.errors import NotFound
 from kataven.account.models import LoggedRequest
 from kataven.account.paging import Page, Position, newest_first
-from kataven.usage.outcomes import Outcome, Step
+from kataven.usage.outcomes import CallOutcome, Step
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +22,7 @@ class RequestSearch:
     """Filters of the log. None matches everything."""
 
     caller: UUID | None = None
-    outcome: Outcome | None = None
+    outcome: CallOutcome | None = None
     code: str | None = None
     status: int | None = None
     route: str | None = None

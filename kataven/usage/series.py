@@ -11,7 +11,7 @@ from typing import Any
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
-from kataven.usage.outcomes import Outcome
+from kataven.usage.outcomes import CallOutcome
 from kataven.usage.policy import MINUTES_KEPT
 
 MAX_GROUPS = 20
@@ -20,13 +20,13 @@ OTHERS = "*"
 """The group of the others, and of calls that were counted without their caller and route."""
 
 
-class Interval(StrEnum):
+class UsageInterval(StrEnum):
     MINUTE = "minute"
     HOUR = "hour"
     DAY = "day"
 
 
-class Group(StrEnum):
+class UsageGroup(StrEnum):
     """By what calls are counted."""
 
     OUTCOME = "outcome"
@@ -36,11 +36,15 @@ class Group(StrEnum):
 
 
 LENGTHS = {
-    Interval.MINUTE: timedelta(minutes=1),
-    Interval.HOUR: timedelta(hours=1),
-    Interval.DAY: timedelta(days=1),
+    UsageInterval.MINUTE: timedelta(minutes=1),
+    UsageInterval.HOUR: timedelta(hours=1),
+    UsageInterval.DAY: timedelta(days=1),
 }
-LONGEST = {Interval.MINUTE: timedelta(hours=24), Interval.HOUR: timedelta(days=31), Interval.DAY: timedelta(days=366)}
+LONGEST = {
+    UsageInterval.MINUTE: timedelta(hours=24),
+    UsageInterval.HOUR: timedelta(days=31),
+    UsageInterval.DAY: timedelta(days=366),
+}
 """The longest period of a series."""
 
 
@@ -84,28 +88,51 @@ class Series:
         return sum(line.calls for line in self.lines)
 
 
-_SERIES = """
+_TOTALS = """
     WITH counted AS (
         SELECT {bucket} AS at, {group} AS name, sum(calls) AS calls, sum(seconds) AS seconds
-        FROM {table} WHERE {column} >= :start AND {column} < :end AND {where} GROUP BY 1, 2
+        FROM usage_totals WHERE period = {period} AND start >= :start AND start < :end AND {where} GROUP BY 1, 2
     ), best AS (
         SELECT name FROM counted WHERE name <> '*' GROUP BY name ORDER BY sum(calls) DESC, name LIMIT :groups
     )
     SELECT coalesce(best.name, '*') AS name, at, sum(calls)::bigint AS calls, sum(seconds) AS seconds
     FROM counted LEFT JOIN best USING (name) GROUP BY 1, 2 ORDER BY 2, 1
 """
+"""Without callers."""
+_OF_CALLER = """
+    SELECT {group} AS name, {bucket} AS at, sum(calls)::bigint AS calls, sum(seconds) AS seconds
+    FROM {table} WHERE caller = CAST(:caller AS uuid) AND {column} >= :start AND {column} < :end AND {where}
+    GROUP BY 1, 2 ORDER BY 2, 1
+"""
+"""Of one caller."""
+_BY_CALLER = """
+    WITH best AS MATERIALIZED (
+        SELECT caller FROM {table} WHERE {column} >= :start AND {column} < :end AND {where}
+          AND caller <> '00000000-0000-0000-0000-000000000000'
+        GROUP BY caller ORDER BY sum(calls) DESC, caller LIMIT :groups
+    ), counted AS (
+        SELECT caller::text AS name, {bucket} AS at, sum(calls) AS calls, sum(seconds) AS seconds
+        FROM best JOIN {table} USING (caller) WHERE {column} >= :start AND {column} < :end AND {where} GROUP BY 1, 2
+    ), total AS (
+        SELECT {total_bucket} AS at, sum(calls) AS calls, sum(seconds) AS seconds
+        FROM usage_totals WHERE period = {period} AND start >= :start AND start < :end AND {where} GROUP BY 1
+    ), others AS (
+        SELECT '*' AS name, at, total.calls - coalesce(sum(counted.calls), 0) AS calls,
+               total.seconds - coalesce(sum(counted.seconds), 0) AS seconds
+        FROM total LEFT JOIN counted USING (at) GROUP BY at, total.calls, total.seconds
+    )
+    SELECT name, at, calls::bigint AS calls, seconds FROM (
+        SELECT * FROM counted UNION ALL SELECT * FROM others WHERE calls > 0
+    ) AS found ORDER BY 2, 1
+"""
+"""By caller: the rows of the best ones, and the difference to the total."""
 _GROUPS = {
-    Group.OUTCOME: "outcome",
-    Group.CODE: "code",
-    Group.ROUTE: "route",
-    Group.CALLER: "CASE WHEN caller = '00000000-0000-0000-0000-000000000000' THEN '*' ELSE caller::text END",
+    UsageGroup.OUTCOME: "outcome",
+    UsageGroup.CODE: "code",
+    UsageGroup.ROUTE: "route",
+    UsageGroup.CALLER: "caller::text",
 }
-_BUCKETS = {
-    Interval.MINUTE: "minute",
-    Interval.HOUR: "hour",
-    Interval.DAY: "date_trunc('day', hour, 'UTC')",
-}
-_FILTERS = {"caller": "caller = CAST(:caller AS uuid)", "route": "route = :route", "outcome": "outcome = :outcome"}
+_FILTERS = {"route": "route = :route", "outcome": "outcome = :outcome"}
 _LOST = text(
     """SELECT coalesce(sum(calls), 0)::bigint AS calls, coalesce(sum(requests), 0)::bigint AS requests
        FROM usage_losses WHERE hour >= date_trunc('hour', CAST(:start AS timestamptz), 'UTC') AND hour < :end"""
@@ -116,23 +143,34 @@ def counts(
     session: Session,
     start: datetime,
     end: datetime,
-    interval: Interval,
-    group: Group,
+    interval: UsageInterval,
+    group: UsageGroup,
     filters: Mapping[str, str] | None = None,
 ) -> Series:
     """The calls from `start`, rounded down to the interval, until `end`. `filters`: `caller`, `route`, `outcome`."""
     start = _rounded(start, interval)
     chosen = {name: value for name, value in (filters or {}).items() if value}
-    column = "minute" if interval is Interval.MINUTE else "hour"
-    statement = _SERIES.format(
-        bucket=_BUCKETS[interval],
+    caller = chosen.pop("caller", None)
+    by_minute = interval is UsageInterval.MINUTE
+    column = "minute" if by_minute else "hour"
+    by_day = interval is UsageInterval.DAY
+    form = _OF_CALLER if caller else _BY_CALLER if group is UsageGroup.CALLER else _TOTALS
+    start_of = "date_trunc('day', {}, 'UTC')" if by_day else "{}"
+    statement = form.format(
         group=_GROUPS[group],
+        bucket=start_of.format("start" if form is _TOTALS else column),
+        total_bucket=start_of.format("start"),
+        period=60 if by_minute else 3600,
         table=f"usage_{column}s",
         column=column,
         where=" AND ".join(["true", *(_FILTERS[name] for name in sorted(chosen))]),
     )
     execute = session.connection().execute
-    values: dict[str, Any] = {"start": start, "end": end, "groups": MAX_GROUPS, **chosen}
+    values: dict[str, Any] = {"start": start, "end": end, "groups": MAX_GROUPS, "caller": caller, **chosen}
+    if form is _OF_CALLER:
+        del values["groups"]
+    else:
+        del values["caller"]
     found: dict[str, list[Any]] = {}
     for name, at, calls, seconds in execute(text(statement), values):
         line = found.setdefault(name, [0, 0.0, []])
@@ -154,21 +192,21 @@ def lost(session: Session, start: datetime, end: datetime) -> Loss:
 
 def last_day_by_outcome(session: Session, now: datetime) -> Series:
     """The last 24 hours by hour and outcome, for an overview."""
-    return counts(session, now - timedelta(hours=24), now, Interval.HOUR, Group.OUTCOME)
+    return counts(session, now - timedelta(hours=24), now, UsageInterval.HOUR, UsageGroup.OUTCOME)
 
 
-def totals(series: Series) -> Mapping[Outcome, int]:
+def totals(series: Series) -> Mapping[CallOutcome, int]:
     """The calls by outcome, of a series by outcome."""
-    return {Outcome(line.group): line.calls for line in series.lines if line.group != OTHERS}
+    return {CallOutcome(line.group): line.calls for line in series.lines if line.group != OTHERS}
 
 
-def earliest(interval: Interval, now: datetime, days: int) -> datetime:
+def earliest(interval: UsageInterval, now: datetime, days: int) -> datetime:
     """From when on there are counts."""
-    return now - (MINUTES_KEPT if interval is Interval.MINUTE else timedelta(days=days))
+    return now - (MINUTES_KEPT if interval is UsageInterval.MINUTE else timedelta(days=days))
 
 
-def _rounded(at: datetime, interval: Interval) -> datetime:
+def _rounded(at: datetime, interval: UsageInterval) -> datetime:
     at = at.astimezone(UTC).replace(second=0, microsecond=0)
-    if interval is Interval.MINUTE:
+    if interval is UsageInterval.MINUTE:
         return at
-    return at.replace(minute=0) if interval is Interval.HOUR else at.replace(hour=0, minute=0)
+    return at.replace(minute=0) if interval is UsageInterval.HOUR else at.replace(hour=0, minute=0)

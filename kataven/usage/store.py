@@ -6,6 +6,8 @@ worker that lost its connection before the reply writes the batch again.
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
@@ -32,7 +34,15 @@ _WRITE = text(
         ON CONFLICT (writer) DO UPDATE SET sequence = excluded.sequence, written_at = excluded.written_at
         WHERE stored.sequence < excluded.sequence
         RETURNING 1
-    ), minutes AS ({_COUNTS.format(period="minute")}), hours AS ({_COUNTS.format(period="hour")}), addresses AS (
+    ), minutes AS ({_COUNTS.format(period="minute")}), hours AS ({_COUNTS.format(period="hour")}), totals AS (
+        INSERT INTO usage_totals AS stored (period, start, route, outcome, code, calls, seconds)
+        SELECT period, to_timestamp(start), route, outcome, code, calls, seconds
+        FROM jsonb_to_recordset(CAST(:totals AS jsonb)) AS given(period int2, start bigint, route text, outcome text,
+                                                                code text, calls bigint, seconds float8)
+        WHERE EXISTS (SELECT FROM fresh)
+        ON CONFLICT (period, start, route, outcome, code)
+        DO UPDATE SET calls = stored.calls + excluded.calls, seconds = stored.seconds + excluded.seconds
+    ), addresses AS (
         INSERT INTO usage_addresses AS stored (hour, caller, address, agent, calls, last_at, route)
         SELECT to_timestamp(hour), caller, address, agent, calls, to_timestamp(at), route
         FROM jsonb_to_recordset(CAST(:addresses AS jsonb)) AS given(hour bigint, caller uuid, address text, agent text,
@@ -73,14 +83,15 @@ _WRITE = text(
 )
 
 _OLD = (
-    ("usage_minutes", "minute", MINUTES_KEPT),
-    ("usage_addresses", "hour", ADDRESSES_KEPT),
-    ("usage_writers", "written_at", WRITERS_KEPT),
+    ("usage_minutes", "", "minute", MINUTES_KEPT),
+    ("usage_totals", "period = 60 AND ", "start", MINUTES_KEPT),
+    ("usage_addresses", "", "hour", ADDRESSES_KEPT),
+    ("usage_writers", "", "written_at", WRITERS_KEPT),
 )
 
 _REMOVE = """
     DELETE FROM {table} WHERE ctid = ANY(ARRAY(
-        SELECT ctid FROM {table} WHERE {column} < now() - make_interval(secs => :seconds) LIMIT :at_most
+        SELECT ctid FROM {table} WHERE {which}{column} < now() - make_interval(secs => :seconds) LIMIT :at_most
         FOR UPDATE SKIP LOCKED
     ))
 """
@@ -105,6 +116,7 @@ def write(session: Session, batch: Batch) -> bool:
             "sequence": batch.sequence,
             "minutes": batch.minutes,
             "hours": batch.hours,
+            "totals": batch.totals,
             "addresses": batch.addresses,
             "callers": batch.callers,
             "log": batch.log,
@@ -118,17 +130,19 @@ def trim(session: Session, policy: UsagePolicy) -> bool:
     """Remove up to `REMOVED_AT_ONCE` old rows of each table. Returns whether more may remain. Workers may run it at the
     same time."""
     more = False
+    days, hours = timedelta(days=policy.days), timedelta(hours=policy.log_hours)
     old = (
-        *((table, column, kept.total_seconds()) for table, column, kept in _OLD),
-        ("usage_hours", "hour", policy.days * 86_400.0),
-        ("usage_callers", "last_at", policy.days * 86_400.0),
-        ("usage_losses", "hour", policy.days * 86_400.0),
-        ("request_log", "created_at", policy.log_hours * 3_600.0),
+        *_OLD,
+        ("usage_hours", "", "hour", days),
+        ("usage_totals", "period = 3600 AND ", "start", days),
+        ("usage_callers", "", "last_at", days),
+        ("usage_losses", "", "hour", days),
+        ("request_log", "", "created_at", hours),
     )
     execute = session.connection().execute
-    for table, column, seconds in old:
-        statement = text(_REMOVE.format(table=table, column=column))
-        removed = execute(statement, {"seconds": seconds, "at_most": REMOVED_AT_ONCE})
+    for table, which, column, kept in old:
+        statement = text(_REMOVE.format(table=table, which=which, column=column))
+        removed = execute(statement, {"seconds": kept.total_seconds(), "at_most": REMOVED_AT_ONCE})
         more = more or removed.rowcount == REMOVED_AT_ONCE
     removed = execute(_REMOVE_EXCESS, {"kept": MAX_LOGGED, "at_most": REMOVED_AT_ONCE})
     return more or removed.rowcount == REMOVED_AT_ONCE

@@ -262,6 +262,8 @@ def test_another_account_sees_nothing(harness: AppHarness, account: str, owner: 
         ({"group_by": "address"}, "group_by"),
         ({"caller": "x"}, "caller"),
         ({"end": "0001-01-01T00:00:00Z"}, "end"),
+        ({"end": "0001-01-01T00:00:00+01:00"}, "end"),
+        ({"start": "0001-01-01T00:00:00+01:00"}, "start"),
     ],
 )
 def test_invalid_periods_are_refused(owner: Caller, query: dict[str, str], field: str) -> None:

@@ -10,7 +10,7 @@ from kataven.ratelimit.decision import Decision
 from kataven.tenancy.errors import NoTenant, SchemaMismatch
 from kataven.usage import pending, recorder
 from kataven.usage.observed import Caller, Observed
-from kataven.usage.outcomes import Outcome, Step, outcome_of
+from kataven.usage.outcomes import CallOutcome, Step, outcome_of
 from kataven.usage.pending import NOBODY, Batch
 from kataven.usage.policy import UsagePolicy
 from kataven.usage.recorder import UsageRecorder
@@ -254,6 +254,17 @@ def test_the_usage_of_a_deleted_account_is_dropped(
     assert metric.counts == {"dropped": 1}
 
 
+def test_what_can_not_be_written_at_shutdown_is_dropped_and_counted(
+    usage: UsageRecorder, databases: Databases, metric: Metric, clock: Clock
+) -> None:
+    databases.failing = ConnectionError
+    for _ in range(3):
+        usage.record(observed(clock.now))
+        usage.flush()
+    usage.stop()
+    assert metric.counts == {"dropped": 3}
+
+
 def test_refusals_are_logged_and_successes_are_sampled(databases: Databases, clock: Clock) -> None:
     usage = UsageRecorder(databases, UsagePolicy(successes=2), clock=clock)
     for number in range(10):
@@ -279,6 +290,17 @@ def test_refusals_beyond_the_bound_are_counted_and_not_logged(
     assert databases.calls() == 8
     assert len(databases.rows("log")) == 3
     assert [(row["calls"], row["requests"]) for row in databases.rows("losses")] == [(0, 5)]
+
+
+def test_the_refusals_of_one_key_leave_room_in_the_log_for_those_of_another(
+    usage: UsageRecorder, databases: Databases, clock: Clock
+) -> None:
+    for _ in range(pending.MAX_REFUSALS_A_MINUTE // 2):
+        usage.record(observed(clock.now, status=429, code="rate_limited"))
+    usage.record(observed(clock.now, key(OTHER_KEY), status=429, code="rate_limited"))
+    usage.flush()
+    logged = [row["caller"] for row in databases.rows("log")]
+    assert (logged.count(KEY), logged.count(OTHER_KEY)) == (pending.MAX_REFUSALS_OF_CALLER, 1)
 
 
 def test_many_addresses_of_a_key_are_counted_together(usage: UsageRecorder, databases: Databases, clock: Clock) -> None:
@@ -338,4 +360,4 @@ def test_old_rows_are_removed_and_an_unused_account_is_forgotten(
     [(200, "ok"), (304, "ok"), (404, "invalid"), (401, "refused"), (403, "refused"), (429, "limited"), (503, "failed")],
 )
 def test_outcomes(status: int, outcome: str) -> None:
-    assert outcome_of(status) == Outcome(outcome)
+    assert outcome_of(status) == CallOutcome(outcome)
