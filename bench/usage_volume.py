@@ -25,7 +25,7 @@ from kataven.identity.principal import CredentialKind, Principal
 from kataven.system.schema import ACCOUNT_SCHEMA
 from kataven.usage import recorder, store
 from kataven.usage.observed import Observed
-from kataven.usage.outcomes import Step
+from kataven.usage.outcomes import RequestStep
 from kataven.usage.pending import PendingUsage
 from kataven.usage.policy import UsagePolicy
 
@@ -50,8 +50,6 @@ def main() -> int:
         folder.chmod(0o711)
         with EmbeddedPostgres(folder / "postgres", fsync=False) as postgres:
             for number, traffic in enumerate(TRAFFIC):
-                (Traffic(1, 1, int(recorder.WRITE_SECONDS)), Traffic(100, 20, int(recorder.LARGE_BATCH_SECONDS)))
-            ):
                 server = create_engine(postgres.url("postgres"), isolation_level="AUTOCOMMIT")
                 with server.connect() as connection:
                     connection.execute(text(f"CREATE DATABASE account{number}"))
@@ -96,7 +94,7 @@ def _run(engine: Engine, traffic: Traffic) -> None:
 def _call(at: float, key: Principal, chance: random.Random) -> Observed:
     fails = chance.random() < 0.05
     status, code = (404, "not_found") if fails else (200, None)
-    step = Step.HANDLER if fails else Step.RESPONSE
+    step = RequestStep.HANDLER if fails else RequestStep.RESPONSE
     address = f"192.0.2.{chance.randrange(2)}"
     return (at, 0.01, key, "GET", chance.choice(ROUTES), status, code, step, address, "curl/8", f"id-{at}", None)
 

@@ -17,6 +17,7 @@ from http import HTTPStatus
 import httpx2
 
 from tests.support.gunicorn import Gunicorn
+from tests.support.waiting import wait_until
 
 SETTLED_SECONDS = 18.0
 """Longer than a worker waits before it writes what is pending."""
@@ -111,11 +112,18 @@ def kill_a_worker(server: Gunicorn) -> None:
     os.kill(server.worker_pids()[0], signal.SIGKILL)
 
 
-def compare(server: Gunicorn, owner: httpx2.Client, seen: Seen) -> Comparison:
+def replace_workers(server: Gunicorn) -> None:
+    """Reload gunicorn: the workers that handled the traffic write everything and exit."""
+    before = set(server.worker_pids())
+    server.process.send_signal(signal.SIGHUP)
+    wait_until(lambda: not before & set(server.worker_pids()), 60)
+
+
+def compare(server: Gunicorn, owner: httpx2.Client, seen: Seen, settled_seconds: float = SETTLED_SECONDS) -> Comparison:
     """Wait until the running workers have written everything, and compare."""
     usage = _metrics(server)
     stable_since = time.monotonic()
-    while time.monotonic() - stable_since < SETTLED_SECONDS:
+    while time.monotonic() - stable_since < settled_seconds:
         time.sleep(0.5)
         now = _metrics(server)
         if now != usage:

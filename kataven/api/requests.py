@@ -13,7 +13,7 @@ from kataven.account.errors import NotFound
 from kataven.account.models import LoggedRequest
 from kataven.api.usage import OutcomeName, Route, policy_of
 from kataven.usage import requests
-from kataven.usage.outcomes import CallOutcome, Step
+from kataven.usage.outcomes import CallOutcome, RequestStep
 from kataven.usage.pending import NOBODY
 from kataven.usage.requests import RequestSearch, StepResult
 from kataven.validation import Shaped
@@ -27,7 +27,7 @@ from kataven.web.schema import View, write_json
 
 blueprint = ApiBlueprint("requests", __name__, "request", "The log of the account's latest requests.")
 
-STEP_NAMES = {step: step.name.lower() for step in Step}
+STEP_NAMES = {step: step.name.lower() for step in RequestStep}
 StepName = Literal["edge", "credential", "principal", "account", "access", "limits", "handler", "response"]
 Code = Annotated[str, Shaped("^[a-z_]{1,64}$", "must be a problem code like rate_limited")]
 Address = Annotated[str, StringConstraints(min_length=2, max_length=64, pattern=r"^[0-9A-Fa-f.:%a-z]+$")]
@@ -131,7 +131,7 @@ def read_request(context: RequestContext, request: str) -> Response:
         found = requests.find(session, request, policy_of(context).log_hours)
         shaped = shape(found)
     kind = PROBLEM_TYPES.get(found.code)
-    steps = requests.explain(Step(found.step))
+    steps = requests.explain(RequestStep(found.step))
     return write_json(
         {
             **shaped,
@@ -155,7 +155,7 @@ def shape(found: LoggedRequest) -> dict[str, Any]:
         "status": found.status,
         "outcome": found.outcome,
         "code": found.code or None,
-        "step": STEP_NAMES[Step(found.step)],
+        "step": STEP_NAMES[RequestStep(found.step)],
         "milliseconds": round(found.milliseconds, 3),
         "address": found.address,
         "user_agent": found.agent,

@@ -6,7 +6,7 @@ from typing import TypeAlias
 
 from kataven.identity.principal import CredentialKind, Principal
 from kataven.ratelimit.decision import Decision
-from kataven.usage.outcomes import Step
+from kataven.usage.outcomes import RequestStep
 
 Caller: TypeAlias = "Principal | RefusedCaller"
 
@@ -21,7 +21,7 @@ Observed: TypeAlias = tuple[
     str,  # the template of the path
     int,  # the status
     str | None,  # the problem code
-    Step,  # the step that decided
+    RequestStep,  # the step that decided
     str,  # the client's address
     str,  # the start of the header `User-Agent`
     str,  # the id of the request

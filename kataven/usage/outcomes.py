@@ -20,7 +20,7 @@ class CallOutcome(StrEnum):
     """5xx."""
 
 
-class Step(IntEnum):
+class RequestStep(IntEnum):
     """The steps of the request pipeline, in the order in which they run."""
 
     EDGE = 1

@@ -14,7 +14,7 @@ from sqlalchemy.orm import Session
 from kataven.account.errors import NotFound
 from kataven.account.models import LoggedRequest
 from kataven.account.paging import Page, Position, newest_first
-from kataven.usage.outcomes import CallOutcome, Step
+from kataven.usage.outcomes import CallOutcome, RequestStep
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +41,7 @@ class StepResult(StrEnum):
 class ExplainedStep:
     """A step of the pipeline, and whether it decided the request."""
 
-    step: Step
+    step: RequestStep
     result: StepResult
 
 
@@ -82,11 +82,11 @@ def find(session: Session, request_id: str, log_hours: int) -> LoggedRequest:
     return found
 
 
-def explain(step: Step) -> Sequence[ExplainedStep]:
+def explain(step: RequestStep) -> Sequence[ExplainedStep]:
     """The eight steps of a request that `step` decided."""
     return [
         ExplainedStep(
             one, StepResult.PASSED if one < step else StepResult.DECIDED if one == step else StepResult.NOT_REACHED
         )
-        for one in Step
+        for one in RequestStep
     ]

@@ -19,7 +19,7 @@ from kataven.identity.principal import CredentialKind, Principal
 from kataven.ratelimit.limiter import LimitExceeded
 from kataven.ratelimit.policy import KeyLimits
 from kataven.usage.agents import MAX_READ as MAX_AGENT
-from kataven.usage.outcomes import Step
+from kataven.usage.outcomes import RequestStep
 from kataven.web import forward_auth, observe
 from kataven.web.access import Access, Forbidden
 from kataven.web.misplaced_keys import misplaced_key
@@ -180,14 +180,14 @@ def _record_usage(context: RequestContext, found: Request, response: Response) -
     )
 
 
-def _deciding_step(context: RequestContext) -> Step:
+def _deciding_step(context: RequestContext) -> RequestStep:
     if context.admitted is None:
         if context.known is None or context.problem in _CONDITIONS:
-            return Step.PRINCIPAL
-        return Step.ACCOUNT if context.problem == AccountMismatch.code else Step.ACCESS
+            return RequestStep.PRINCIPAL
+        return RequestStep.ACCOUNT if context.problem == AccountMismatch.code else RequestStep.ACCESS
     if context.admitted.admission is None:
-        return Step.LIMITS
-    return Step.RESPONSE if context.problem is None else Step.HANDLER
+        return RequestStep.LIMITS
+    return RequestStep.RESPONSE if context.problem is None else RequestStep.HANDLER
 
 
 def _announce_expiry(principal: Principal, response: Response) -> None:

@@ -10,7 +10,7 @@ from kataven.ratelimit.decision import Decision
 from kataven.tenancy.errors import NoTenant, SchemaMismatch
 from kataven.usage import pending, recorder
 from kataven.usage.observed import Caller, Observed
-from kataven.usage.outcomes import CallOutcome, Step, outcome_of
+from kataven.usage.outcomes import CallOutcome, RequestStep, outcome_of
 from kataven.usage.pending import NOBODY, Batch
 from kataven.usage.policy import UsagePolicy
 from kataven.usage.recorder import UsageRecorder
@@ -73,7 +73,7 @@ def observed(
     request_id: str = "0123456789",
     decision: Decision | None = None,
 ) -> Observed:
-    step = Step.RESPONSE if code is None else Step.HANDLER
+    step = RequestStep.RESPONSE if code is None else RequestStep.HANDLER
     who = caller or key()
     return (at, 0.002, who, "GET", path, status, code, step, address, agent, request_id, decision)
 
