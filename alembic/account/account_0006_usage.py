@@ -89,7 +89,7 @@ def upgrade() -> None:
         sa.Column("outcome", sa.Text(), nullable=False),
         sa.Column("code", sa.Text(), nullable=False),
         sa.Column("step", sa.SmallInteger(), nullable=False),
-        sa.Column("milliseconds", sa.Float(24), nullable=False),
+        sa.Column("milliseconds", sa.Float(53), nullable=False),
         sa.Column("address", sa.Text(), nullable=False),
         sa.Column("agent", sa.Text(), nullable=False),
         sa.Column("limits", postgresql.JSONB(), server_default=sa.text("'[]'"), nullable=False),

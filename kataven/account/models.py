@@ -434,7 +434,7 @@ class LoggedRequest(AccountBase):
     code: Mapped[str]
     step: Mapped[int] = mapped_column(SmallInteger)
     """The step of the pipeline that decided: see `kataven.usage.steps`."""
-    milliseconds: Mapped[float] = mapped_column(Float(24))
+    milliseconds: Mapped[float] = mapped_column(Float(53))
     address: Mapped[str]
     agent: Mapped[str]
     limits: Mapped[list[dict[str, Any]]] = mapped_column(JSONB, server_default=text("'[]'"))

@@ -260,6 +260,11 @@ class PendingUsage:
         return batch
 
     @property
+    def counters(self) -> int:
+        """How many rows are pending that later batches update again."""
+        return len(self._rows) + len(self._addresses)
+
+    @property
     def rows(self) -> int:
         """How many rows are pending, for the bound of all accounts together."""
         return len(self._rows) + len(self._addresses) + len(self._log)

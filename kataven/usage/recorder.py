@@ -32,7 +32,7 @@ TICK_SECONDS = 1.0
 WRITE_SECONDS = 5.0
 LARGE_BATCH_SECONDS = 15.0
 LARGE_BATCH = 100
-"""Rows. The same rows are updated by each batch, so fewer batches write less."""
+"""Rows of counters. Each batch updates the same ones, so fewer batches write less."""
 MAX_WRITE_SECONDS = 60.0
 IDLE_FACTOR = 20.0
 """How many times longer than its writes the thread waits between them."""
@@ -74,8 +74,8 @@ class _Account:
     sequence: int = 0
     used_at: float = 0.0
     trim_at: float = 0.0
-    rows: int = 0
-    """Of its last batch."""
+    counters: int = 0
+    """Rows of its last batch that the next one updates again."""
 
 
 @dataclass(slots=True)
@@ -202,7 +202,7 @@ class UsageRecorder:
         return account
 
     def _interval(self, account: _Account) -> float:
-        least = LARGE_BATCH_SECONDS if account.rows > LARGE_BATCH else WRITE_SECONDS
+        least = LARGE_BATCH_SECONDS if account.counters > LARGE_BATCH else WRITE_SECONDS
         busy = sum(account.due is not None for account in self._accounts.values()) if self._seconds_per_write else 0
         return min(MAX_WRITE_SECONDS, max(least, IDLE_FACTOR * busy * self._seconds_per_write))
 
@@ -210,7 +210,7 @@ class UsageRecorder:
         batch = account.outgoing
         if batch is None:
             account.sequence += 1
-            account.rows = account.pending.rows
+            account.counters = account.pending.counters
             batch = account.pending.take(self._writer, account.sequence)
         started = time.perf_counter()
         try:

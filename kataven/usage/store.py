@@ -67,7 +67,7 @@ _WRITE = text(
         SELECT id, to_timestamp(at), request_id, caller, kind, name, route, status, outcome, code, step, milliseconds,
                address, agent, limits
         FROM jsonb_to_recordset(CAST(:log AS jsonb)) AS given(id uuid, at float8, request_id text, caller uuid,
-                 kind text, name text, route text, status int2, outcome text, code text, step int2, milliseconds float4,
+                 kind text, name text, route text, status int2, outcome text, code text, step int2, milliseconds float8,
                  address text, agent text, limits jsonb)
         WHERE EXISTS (SELECT FROM fresh)
     ), losses AS (

@@ -129,6 +129,26 @@ def test_an_account_is_written_five_seconds_after_its_first_request(
     assert databases.calls() == 1
 
 
+def test_an_account_with_many_keys_is_written_less_often(
+    usage: UsageRecorder, databases: Databases, clock: Clock
+) -> None:
+    def call_with_each_key() -> None:
+        for number in range(recorder.LARGE_BATCH):
+            usage.record(observed(clock.now, key(f"{number:08}-1111-1111-1111-111111111111")))
+        usage.run()
+
+    call_with_each_key()
+    clock.advance(recorder.WRITE_SECONDS)
+    usage.run()
+    call_with_each_key()
+    clock.advance(recorder.WRITE_SECONDS)
+    usage.run()
+    assert databases.calls() == recorder.LARGE_BATCH
+    clock.advance(recorder.LARGE_BATCH_SECONDS - recorder.WRITE_SECONDS)
+    usage.run()
+    assert databases.calls() == 2 * recorder.LARGE_BATCH
+
+
 def test_a_batch_that_may_have_been_written_counts_once(
     usage: UsageRecorder, databases: Databases, metric: Metric, clock: Clock
 ) -> None:
