@@ -156,7 +156,8 @@ def test_usage_and_requests_are_read(kataven: Any) -> None:
     assert (request.status, request.code, request.step, request.caller_id) == (404, "not_found", "handler", key_id)
     assert [step.result for step in request.steps][6:] == ["decided", "not_reached"]
     assert kataven.usage.get(caller=key_id, group_by="code", interval="minute").calls >= 1
-    assert request.id in {one.id for one in kataven.requests.page(caller=key_id, outcome="invalid").items}
+    assert request.id in {one.id for one in kataven.requests.list(caller=key_id, outcome="invalid")}
+    assert kataven.requests.page(caller=key_id, outcome="invalid", limit=1).items
     assert next(iter(kataven.requests.list(caller=key_id))).caller_id == key_id
     assert kataven.api_keys.usage(key_id).calls.invalid >= 1
 
