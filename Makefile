@@ -43,6 +43,7 @@ check: lint types contracts test ## lint, types, contracts and test
 # Request benchmarks: ratios within one run, with minimum values. Run it on an idle machine. About three minutes.
 bench: .venv/test-installed ## measure the cost of a request, as ratios with floors; needs an otherwise idle machine
 	.venv/bin/python -m bench.request
+	.venv/bin/python -m bench.request.usage
 	@if command -v nginx >/dev/null; then .venv/bin/python -m bench.gateway; else echo "no nginx: /v1/verify is not measured"; fi
 
 # The product on real Redis and PostgreSQL deployments, with a failure in each. Requires their Debian packages, and names

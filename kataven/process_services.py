@@ -39,8 +39,13 @@ from kataven.ratelimit.limiter import Limiter
 from kataven.revocation.cache import CachingVerifier
 from kataven.revocation.revocation import Revocation
 from kataven.revocation.target import EVERYTHING, RevocationTarget
-from kataven.settings import Settings
+from kataven.settings import OnOff, Settings
+from kataven.system.revocation_history import RevocationHistory
 from kataven.system.sessions import AccountSessions
+from kataven.usage import store as usage_store
+from kataven.usage.pending import Batch
+from kataven.usage.policy import UsagePolicy
+from kataven.usage.recorder import UsageRecorder
 from kataven.web import observe
 from kataven.web.internal_access import InternalAccess
 from kataven.web.lookups import MeteredVerifier
@@ -60,6 +65,8 @@ def build_services(settings: Settings, app_name: str) -> Services:
     traces = _traces(settings, f"kataven-{app_name}", metrics)
     parts = assembly.foundation(settings)
     parts.revocation.canary.subscribe(metrics.record_receipt)
+    history = RevocationHistory(parts.directory.database)
+    parts.revocation.canary.subscribe(history.record)
     auth_service = _auth_service(settings, metrics)
     verifier: Verifier
     issuer: Issuer
@@ -103,6 +110,8 @@ def build_services(settings: Settings, app_name: str) -> Services:
         confirmations=confirmations,
         people_seen=SeenPeopleTracker(partial(_store_people, parts.sessions, settings.oidc_issuer)),
         metrics=metrics,
+        usage=_usage(settings, parts, metrics),
+        revocation_history=BackgroundService("revocation history", history.start, history.stop),
         auth_service=auth_service,
         issuer_keys=issuer_keys,
         internal_access=InternalAccess(
@@ -150,6 +159,34 @@ def event_receiver(
         people,
         Replays(settings.redis_url.get_secret_value()),
         count,
+    )
+
+
+class _UsageStore:
+    """The databases of the accounts, for the usage recorder."""
+
+    def __init__(self, sessions: AccountSessions, policy: UsagePolicy) -> None:
+        self._sessions = sessions
+        self._policy = policy
+
+    def write(self, account: str, batch: Batch) -> None:
+        with self._sessions.recording_usage(account) as session:
+            usage_store.write(session, batch)
+
+    def trim(self, account: str) -> bool:
+        with self._sessions.recording_usage(account) as session:
+            return usage_store.trim(session, self._policy)
+
+
+def _usage(settings: Settings, parts: Foundation, metrics: Metrics) -> UsageRecorder | None:
+    if settings.usage is OnOff.OFF:
+        return None
+    policy = UsagePolicy(settings.usage_days, settings.request_log_hours, settings.request_log_successes)
+    return UsageRecorder(
+        _UsageStore(parts.sessions, policy),
+        policy,
+        lambda outcome, calls: metrics.usage.labels(outcome).inc(calls),
+        recorded=metrics.usage.labels("recorded").inc,
     )
 
 

@@ -51,6 +51,11 @@ class Traces(StrEnum):
     OTLP = "otlp"
 
 
+class OnOff(StrEnum):
+    ON = "on"
+    OFF = "off"
+
+
 class Environment(StrEnum):
     PRODUCTION = "production"
     DEVELOPMENT = "development"
@@ -382,6 +387,28 @@ class Settings(BaseModel):
         le=3650,
         description="How long the revocation journal keeps revoked keys, in days. Must be at least the age of the "
         "oldest backup that you would restore.",
+    )
+    usage: OnOff = Field(
+        OnOff.ON,
+        description="`on`: the API records the usage of each account in its database, and logs its latest requests. "
+        "`off`: nothing is recorded.",
+    )
+    usage_days: int = Field(
+        90,
+        ge=2,
+        le=3650,
+        description="How long counts by hour, and the last call of each key and user, are kept, in days. Counts by "
+        "minute are kept for 48 hours.",
+    )
+    request_log_hours: int = Field(
+        24, ge=1, le=168, description="How long the request log keeps a request, up to about 10,000 for each account."
+    )
+    request_log_successes: int = Field(
+        30,
+        ge=0,
+        le=600,
+        description="Number of successful requests that each worker logs per account and minute, in addition to the "
+        "first one of each key, route and address. 0: only refused and failed requests are logged.",
     )
     postgres_programs: Path | None = Field(
         None,

@@ -38,6 +38,7 @@ HARMLESS_ROUTES = {
     ("POST", "/v1/widget/auth/exchange"),
     ("POST", "/v1/widget/auth/refresh"),
     ("DELETE", "/v1/people/<person_id>/block"),
+    ("POST", "/v1/api-keys/<key_id>/revoke-preview"),
 }
 HARMLESS_COMMANDS = {"create", "list", "show", "limits", "key-limits", "repair", "dump", "shell", "import-csv"}
 
@@ -305,7 +306,11 @@ def test_interrupted_request_gets_its_receipt_when_repeated(
 
 def _receipts_in_the_audit_log(alice: Caller, key_id: str) -> list[Any]:
     events = alice.get("/v1/audit-events?limit=50").get_json()
-    return [one["detail"]["receipt"] for one in events if one["target"] == key_id and "receipt" in one["detail"]]
+    return [
+        {"id": one["id"], **one["detail"]["receipt"]}
+        for one in events
+        if one["target"] == key_id and "receipt" in one["detail"]
+    ]
 
 
 class ProcessDied(BaseException):

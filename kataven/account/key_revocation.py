@@ -55,7 +55,7 @@ def complete_together(
     if event_ids:
         with writing() as session:
             for event_id in event_ids:
-                audit.add_detail(session, event_id, {"receipt": receipt.as_json()})
+                audit.add_detail(session, event_id, receipt.as_detail())
     return receipt
 
 
@@ -74,5 +74,5 @@ def complete(
     receipt = revocation.revoke(intent)
     if event_id is not None:
         with writing() as session:
-            audit.add_detail(session, event_id, {"receipt": receipt.as_json()})
+            audit.add_detail(session, event_id, receipt.as_detail())
     return receipt

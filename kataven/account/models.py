@@ -8,9 +8,11 @@ from typing import Any
 from uuid import UUID, uuid4
 
 from sqlalchemy import (
+    BigInteger,
     CheckConstraint,
     ColumnElement,
     DateTime,
+    Float,
     ForeignKey,
     Index,
     LargeBinary,
@@ -313,3 +315,150 @@ class SeenPerson(AccountBase):
     name: Mapped[str]
     role: Mapped[str]
     """The role at the last use. The issuer may have changed it since."""
+
+
+OFTEN_UPDATED = {"postgresql_with": {"fillfactor": 70}}
+"""Room for updated rows in the same page: the counters of usage are updated in place, without their indexes."""
+
+
+class UsageMinute(AccountBase):
+    """How often a caller called a route within a minute, by outcome. Since `account_0006`, like all tables of usage.
+
+    `kataven.usage` writes and reads these tables.
+    """
+
+    __tablename__ = "usage_minutes"
+    __table_args__ = OFTEN_UPDATED
+
+    minute: Mapped[datetime] = mapped_column(primary_key=True)
+    caller: Mapped[UUID] = mapped_column(primary_key=True)
+    """The id of the API key or user; the nil UUID for calls that were counted without their caller."""
+    route: Mapped[str] = mapped_column(primary_key=True)
+    """The method and the template of the path, such as `GET /v1/agents/<agent_id>`."""
+    outcome: Mapped[str] = mapped_column(primary_key=True)
+    code: Mapped[str] = mapped_column(primary_key=True)
+    """The problem code; empty without a problem."""
+    kind: Mapped[str]
+    calls: Mapped[int] = mapped_column(BigInteger)
+    seconds: Mapped[float] = mapped_column(Float(53))
+    """How long the calls took together."""
+
+
+class UsageHour(AccountBase):
+    """The same within an hour."""
+
+    __tablename__ = "usage_hours"
+    __table_args__ = (Index("usage_hours_of_caller", "caller", "hour"), OFTEN_UPDATED)
+
+    hour: Mapped[datetime] = mapped_column(primary_key=True)
+    caller: Mapped[UUID] = mapped_column(primary_key=True)
+    route: Mapped[str] = mapped_column(primary_key=True)
+    outcome: Mapped[str] = mapped_column(primary_key=True)
+    code: Mapped[str] = mapped_column(primary_key=True)
+    kind: Mapped[str]
+    calls: Mapped[int] = mapped_column(BigInteger)
+    seconds: Mapped[float] = mapped_column(Float(53))
+
+
+class UsageTotal(AccountBase):
+    """How often a route was called within a minute and within an hour, by outcome, over all callers.
+
+    Sums of the two tables above, which are up to hundreds of times larger.
+    """
+
+    __tablename__ = "usage_totals"
+    __table_args__ = OFTEN_UPDATED
+
+    period: Mapped[int] = mapped_column(SmallInteger, primary_key=True, autoincrement=False)
+    """The seconds of the interval: 60 or 3600."""
+    start: Mapped[datetime] = mapped_column(primary_key=True)
+    route: Mapped[str] = mapped_column(primary_key=True)
+    outcome: Mapped[str] = mapped_column(primary_key=True)
+    code: Mapped[str] = mapped_column(primary_key=True)
+    calls: Mapped[int] = mapped_column(BigInteger)
+    seconds: Mapped[float] = mapped_column(Float(53))
+
+
+class UsageAddress(AccountBase):
+    """How often a caller called from an address within an hour."""
+
+    __tablename__ = "usage_addresses"
+    __table_args__ = (Index("usage_addresses_of_caller", "caller", "hour"), OFTEN_UPDATED)
+
+    hour: Mapped[datetime] = mapped_column(primary_key=True)
+    caller: Mapped[UUID] = mapped_column(primary_key=True)
+    address: Mapped[str] = mapped_column(primary_key=True)
+    agent: Mapped[str] = mapped_column(primary_key=True)
+    """The family of the user agent, such as `curl`."""
+    calls: Mapped[int] = mapped_column(BigInteger)
+    last_at: Mapped[datetime]
+    route: Mapped[str]
+    """Of the last call."""
+
+
+class UsageCaller(AccountBase):
+    """The last call of an API key or user."""
+
+    __tablename__ = "usage_callers"
+    __table_args__ = OFTEN_UPDATED
+
+    caller: Mapped[UUID] = mapped_column(primary_key=True)
+    kind: Mapped[str]
+    last_at: Mapped[datetime]
+    address: Mapped[str]
+    agent: Mapped[str]
+    route: Mapped[str]
+    outcome: Mapped[str]
+    code: Mapped[str]
+
+
+class LoggedRequest(AccountBase):
+    """A request of the last hours: refusals, and a sample of the others."""
+
+    __tablename__ = "request_log"
+    __table_args__ = (
+        Index("request_log_newest_first", text("created_at DESC"), text("id DESC")),
+        Index("request_log_request_id", "request_id"),
+    )
+
+    id: Mapped[UUID] = mapped_column(primary_key=True)
+    created_at: Mapped[datetime]
+    request_id: Mapped[str]
+    caller: Mapped[UUID]
+    kind: Mapped[str]
+    name: Mapped[str]
+    """The name of the key or user at the time."""
+    route: Mapped[str]
+    status: Mapped[int] = mapped_column(SmallInteger)
+    outcome: Mapped[str]
+    code: Mapped[str]
+    step: Mapped[int] = mapped_column(SmallInteger)
+    """The step of the pipeline that decided: see `kataven.usage.steps`."""
+    milliseconds: Mapped[float] = mapped_column(Float(53))
+    address: Mapped[str]
+    agent: Mapped[str]
+    limits: Mapped[list[dict[str, Any]]] = mapped_column(JSONB, server_default=text("'[]'"))
+    """Each limit with what was left after the request."""
+
+
+class UsageWriter(AccountBase):
+    """The last batch that a worker wrote, so that a batch that is written again counts once."""
+
+    __tablename__ = "usage_writers"
+    __table_args__ = OFTEN_UPDATED
+
+    writer: Mapped[UUID] = mapped_column(primary_key=True)
+    sequence: Mapped[int] = mapped_column(BigInteger)
+    written_at: Mapped[datetime]
+
+
+class UsageLoss(AccountBase):
+    """What workers dropped within an hour, because their memory for usage was full."""
+
+    __tablename__ = "usage_losses"
+
+    hour: Mapped[datetime] = mapped_column(primary_key=True)
+    calls: Mapped[int] = mapped_column(BigInteger)
+    """Requests that are in no counter."""
+    requests: Mapped[int] = mapped_column(BigInteger)
+    """Refusals that are counted, but not in the request log."""

@@ -18,7 +18,7 @@ from kataven.web import user_access
 from kataven.web.access import MANAGE
 from kataven.web.operation import ApiBlueprint, ResponseSpec
 from kataven.web.paging import PageQuery, write_page
-from kataven.web.receipts import ReceiptView
+from kataven.web.receipts import ReceiptView, with_id
 from kataven.web.request_context import RequestContext
 from kataven.web.schema import Input, Query, SingleLine, View, no_default, write_json
 from kataven.web.user_access import SeenUser
@@ -138,8 +138,8 @@ def shape(person: SeenPerson | SeenUser, blocks: dict[str, Block]) -> dict[str, 
     }
 
 
-def _write_ended(context: RequestContext, person: SeenUser, receipt: Receipt) -> Response:
-    return write_json({**shape(person, user_access.blocks(context)), "receipt": receipt.as_json()})
+def _write_ended(context: RequestContext, person: SeenUser, receipt: Receipt, event_id: UUID) -> Response:
+    return write_json({**shape(person, user_access.blocks(context)), "receipt": with_id(receipt, event_id)})
 
 
 def shape_block(block: Block | None) -> dict[str, Any] | None:

@@ -91,14 +91,16 @@ class Scopes(_message.Message):
     def __init__(self, names: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class Refusal(_message.Message):
-    __slots__ = ("code", "detail", "secret_id")
+    __slots__ = ("code", "detail", "secret_id", "caller")
     CODE_FIELD_NUMBER: _ClassVar[int]
     DETAIL_FIELD_NUMBER: _ClassVar[int]
     SECRET_ID_FIELD_NUMBER: _ClassVar[int]
+    CALLER_FIELD_NUMBER: _ClassVar[int]
     code: str
     detail: str
     secret_id: str
-    def __init__(self, code: _Optional[str] = ..., detail: _Optional[str] = ..., secret_id: _Optional[str] = ...) -> None: ...
+    caller: str
+    def __init__(self, code: _Optional[str] = ..., detail: _Optional[str] = ..., secret_id: _Optional[str] = ..., caller: _Optional[str] = ...) -> None: ...
 
 class Unavailable(_message.Message):
     __slots__ = ("detail", "retry_after_seconds", "code")

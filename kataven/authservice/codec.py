@@ -83,7 +83,11 @@ def principal_out(principal: Principal) -> pb.VerifyResponse:
 
 def refusal_out(refusal: errors.Refused) -> pb.VerifyResponse:
     secret_id = refusal.secret_id if isinstance(refusal, errors.RotatedCredential) else None
-    return pb.VerifyResponse(refusal=pb.Refusal(code=refusal.code, detail=str(refusal), secret_id=secret_id or ""))
+    return pb.VerifyResponse(
+        refusal=pb.Refusal(
+            code=refusal.code, detail=str(refusal), secret_id=secret_id or "", caller=refusal.caller or ""
+        )
+    )
 
 
 def unavailable_out(error: errors.VerifierUnavailable) -> pb.VerifyResponse:
@@ -100,8 +104,12 @@ def principal_in(response: pb.VerifyResponse) -> Principal:
         if refusal is None:
             raise UnknownMessage("unknown code of a refusal")
         if refusal is errors.RotatedCredential:
-            raise errors.RotatedCredential(response.refusal.detail, secret_id=response.refusal.secret_id or None)
-        raise refusal(response.refusal.detail)
+            raise errors.RotatedCredential(
+                response.refusal.detail,
+                caller=response.refusal.caller or None,
+                secret_id=response.refusal.secret_id or None,
+            )
+        raise refusal(response.refusal.detail, caller=response.refusal.caller or None)
     if outcome == "unavailable":
         unavailable = response.unavailable
         kind = UNAVAILABLE.get(unavailable.code, errors.VerifierUnavailable)

@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any, Generic, TypeVar
 from uuid import UUID, uuid4
 
@@ -19,6 +20,7 @@ Model = TypeVar("Model")
 
 Id = str | UUID
 
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{8,128}")
 _ETAG = re.compile(r"[\x21-\x7e](?:[\x20-\x7e]*[\x21-\x7e])?")
 
 
@@ -150,6 +152,31 @@ def api_keys_page(cursor: str | None, limit: int | None) -> ApiRequest[Page[mode
     return _page("/api-keys", models.ApiKey, cursor, limit)
 
 
+def get_api_key_usage(key_id: Id, hours: int) -> ApiRequest[models.ApiKeyUsage]:
+    return ApiRequest(
+        "GET",
+        f"/api-keys/{_id(key_id)}/usage",
+        lambda response: read(models.ApiKeyUsage, response.body),
+        {"hours": str(hours)},
+    )
+
+
+def get_usage(query: Mapping[str, Any]) -> ApiRequest[models.Usage]:
+    return ApiRequest("GET", "/usage", lambda response: read(models.Usage, response.body), _query(query))
+
+
+def requests_page(
+    cursor: str | None, limit: int | None, filters: Mapping[str, Any]
+) -> ApiRequest[Page[models.LoggedRequest]]:
+    return _page("/requests", models.LoggedRequest, cursor, limit, _query(filters))
+
+
+def get_request(request_id: str) -> ApiRequest[models.ExplainedRequest]:
+    if not isinstance(request_id, str) or _REQUEST_ID.fullmatch(request_id) is None:
+        raise IdError("request_id must be the `X-Request-ID` of a response, such as `error.problem.request_id`")
+    return ApiRequest("GET", f"/requests/{request_id}", lambda response: read(models.ExplainedRequest, response.body))
+
+
 def require_progress(cursor: str | None, page: Page[Any]) -> str | None:
     """The next page's cursor. Raises UnexpectedResponse if it equals `cursor`, because the list would never end."""
     if page.next_cursor is not None and page.next_cursor == cursor:
@@ -157,8 +184,11 @@ def require_progress(cursor: str | None, page: Page[Any]) -> str | None:
     return page.next_cursor
 
 
-def _page(path: str, model: type[Model], cursor: str | None, limit: int | None) -> ApiRequest[Page[Model]]:
+def _page(
+    path: str, model: type[Model], cursor: str | None, limit: int | None, filters: Mapping[str, str] | None = None
+) -> ApiRequest[Page[Model]]:
     query = {name: str(value) for name, value in (("limit", limit), ("cursor", cursor)) if value is not None}
+    query.update(filters or {})
 
     def read_page(response: ApiResponse) -> Page[Model]:
         if not isinstance(response.body, list):
@@ -185,6 +215,21 @@ def _widget_key_fields(fields: Mapping[str, Any]) -> Mapping[str, Any]:
         sent["domain_allowlist"] = list(value)
     if sent.get("agent_id") is not None:
         sent["agent_id"] = _id(sent["agent_id"])
+    return sent
+
+
+def _query(given: Mapping[str, Any]) -> dict[str, str]:
+    """The parameters that are not None. Raises ArgumentError for a time without a zone, and IdError."""
+    sent: dict[str, str] = {}
+    for name, value in given.items():
+        if value is None:
+            continue
+        if isinstance(value, datetime):
+            if value.tzinfo is None:
+                raise ArgumentError(f"{name} must have a time zone, such as datetime.now(UTC)")
+            sent[name] = value.isoformat()
+        else:
+            sent[name] = _id(value) if name == "caller" else str(value)
     return sent
 
 

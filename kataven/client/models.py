@@ -56,6 +56,8 @@ class AgentWidgetSettings:
 class Receipt:
     """The receipt of a revocation. Once it is returned, no worker on any host accepts the credential."""
 
+    id: str | None = None
+    """The ID with which `/v1/receipts` returns it. Omitted if no audit event has it."""
     workers: int
     acknowledged: int
     ms: float
@@ -211,3 +213,172 @@ class Me:
     scopes: tuple[str, ...] | None
     """What the API key may do, including the scopes that others include. Null means full access, as for a JWT."""
     limits: Limits
+
+
+@dataclass(frozen=True, kw_only=True)
+class UsagePoint:
+    """The calls within one interval. Intervals without calls are omitted."""
+
+    at: datetime
+    calls: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class UsageLine:
+    """The calls of one group."""
+
+    group: str
+    """The value of `group_by`. `*`: more groups than are returned, added up."""
+    calls: int
+    average_ms: float
+    """The average time that a call took."""
+    points: tuple[UsagePoint, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class UsageLoss:
+    """What is missing from the period, because the memory of a worker was full."""
+
+    calls: int
+    """Requests that are in no count."""
+    requests: int
+    """Refusals that are counted, but are not in the request log."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Usage:
+    """The calls of a period, by group: those with most calls first."""
+
+    start: datetime
+    end: datetime
+    interval: str
+    group_by: str
+    """By what calls are counted."""
+    calls: int
+    lost: UsageLoss
+    series: tuple[UsageLine, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class LastCall:
+    """The last call of an API key or user."""
+
+    at: datetime
+    address: str
+    user_agent: str
+    """The family of the user agent, such as `curl`."""
+    route: str
+    outcome: str
+    """What became of a request."""
+    code: str | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class AddressCalls:
+    """The calls from one address with one user agent. They are kept for 48 hours."""
+
+    address: str
+    """Empty for calls from more addresses than a worker keeps apart."""
+    user_agent: str
+    calls: int
+    last_at: datetime
+    route: str
+    """Of the last call."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RouteCalls:
+    """The calls of one route."""
+
+    route: str
+    calls: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class KeyOutcomes:
+    """How many calls had each outcome."""
+
+    ok: int
+    invalid: int
+    refused: int
+    limited: int
+    failed: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class ApiKeyUsage:
+    """The usage of an API key within a period."""
+
+    id: str
+    name: str
+    since: datetime
+    last: LastCall | None
+    calls: KeyOutcomes
+    hours: tuple[UsagePoint, ...]
+    """The calls by hour. Hours without calls are omitted."""
+    addresses: tuple[AddressCalls, ...]
+    """Up to 50, those with the latest call first."""
+    routes: tuple[RouteCalls, ...]
+    """The 10 most called routes, without refused calls."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoggedLimit:
+    """A limit, and what was left of it after the request."""
+
+    limit: str
+    quota: int
+    left: int
+    resets_in: int
+    """Seconds until more is left, or until the request would be admitted."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoggedRequest:
+    """A request. It has no query string, no body and no credential."""
+
+    id: str
+    request_id: str
+    """The `X-Request-ID` of the response."""
+    created_at: datetime
+    """When it ended."""
+    caller_id: str | None
+    """The ID of the API key or user."""
+    caller_kind: str
+    caller_name: str | None
+    """The name of the API key or user at the time. Null if the credential was refused."""
+    route: str
+    """The method and the template of the path."""
+    status: int
+    outcome: str
+    """What became of a request."""
+    code: str | None
+    """The problem code."""
+    step: str
+    """The step of the request pipeline that decided."""
+    milliseconds: float
+    address: str
+    user_agent: str
+    """The family of the user agent, such as `curl`."""
+    limits: tuple[LoggedLimit, ...]
+    """Empty if the request was refused before the limits."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PipelineStep:
+    """A step of the request pipeline, and whether it decided the request."""
+
+    number: int
+    name: str
+    result: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExplainedRequest(LoggedRequest):
+    """A request, with the step that decided it, and what to do."""
+
+    steps: tuple[PipelineStep, ...]
+    title: str | None
+    """What the problem code means, in short."""
+    explanation: str | None
+    """What the problem code means, and what to do."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from datetime import datetime
 from types import TracebackType
 from typing import TYPE_CHECKING, Self, Unpack
 
@@ -41,6 +42,8 @@ class KatavenClient:
         self.widget_keys = WidgetKeys(self._sender)
         self.widget_settings = WidgetSettings(self._sender)
         self.api_keys = ApiKeys(self._sender)
+        self.usage = Usage(self._sender)
+        self.requests = Requests(self._sender)
 
     def me(self) -> models.Me:
         """Get the account, the API key in use, the rate limits and the remaining quota."""
@@ -159,3 +162,70 @@ class ApiKeys(_Resource):
     def page(self, *, cursor: str | None = None, limit: int | None = None) -> Page[models.ApiKey]:
         """Get one page of API keys. Pass its `next_cursor` as `cursor` to get the next page."""
         return self._sender.send(api_requests.api_keys_page(cursor, limit))
+
+    def usage(self, key_id: Id, *, hours: int = 24) -> models.ApiKeyUsage:
+        """Get the calls of an API key, its addresses and its routes, of the last `hours`."""
+        return self._sender.send(api_requests.get_api_key_usage(key_id, hours))
+
+
+class Usage(_Resource):
+    """How often the account was called."""
+
+    def get(
+        self,
+        *,
+        interval: str = "hour",
+        group_by: str = "outcome",
+        start: datetime | None = None,
+        end: datetime | None = None,
+        caller: Id | None = None,
+        route: str | None = None,
+        outcome: str | None = None,
+    ) -> models.Usage:
+        """Count the calls of a period by `minute`, `hour` or `day`. By default, the last 24 intervals by outcome.
+
+        Times must have a time zone. `caller` is the id of an API key or a user.
+        """
+        query = {
+            "interval": interval,
+            "group_by": group_by,
+            "start": start,
+            "end": end,
+            "caller": caller,
+            "route": route,
+            "outcome": outcome,
+        }
+        return self._sender.send(api_requests.get_usage(query))
+
+
+class Requests(_Resource):
+    """The log of the account's latest requests."""
+
+    def list(
+        self,
+        *,
+        page_size: int | None = None,
+        caller: Id | None = None,
+        outcome: str | None = None,
+        code: str | None = None,
+    ) -> Iterator[models.LoggedRequest]:
+        """List requests, newest first. Refused and failed requests are logged, and a sample of the others."""
+        filters = {"caller": caller, "outcome": outcome, "code": code}
+        return self._sender.iterate(lambda cursor: api_requests.requests_page(cursor, page_size, filters))
+
+    def page(
+        self,
+        *,
+        cursor: str | None = None,
+        limit: int | None = None,
+        caller: Id | None = None,
+        outcome: str | None = None,
+        code: str | None = None,
+    ) -> Page[models.LoggedRequest]:
+        """Get one page of requests. Pass its `next_cursor` as `cursor`, with the same filters, to get the next page."""
+        filters = {"caller": caller, "outcome": outcome, "code": code}
+        return self._sender.send(api_requests.requests_page(cursor, limit, filters))
+
+    def get(self, request_id: str) -> models.ExplainedRequest:
+        """Explain a request by the `X-Request-ID` of its response: which step decided it, and what to do."""
+        return self._sender.send(api_requests.get_request(request_id))

@@ -39,14 +39,16 @@ class Refused(Exception):
     field: ClassVar[str | None] = None
     """The request header that caused the error, if one did."""
 
-    def __init__(self, detail: str | None = None, *, rule: str | None = None) -> None:
+    def __init__(self, detail: str | None = None, *, rule: str | None = None, caller: str | None = None) -> None:
         super().__init__(detail or self.explanation)
         self.rule = rule
         """The rule that a JWT violates, for the log and the Hub's sign-in page. None for other credentials."""
+        self.caller = caller
+        """The id of the account's API key or user whose credential it is, if that was verified before the refusal."""
 
     def copy(self) -> Refused:
         """Another instance, without the traceback."""
-        return type(self)(*self.args)
+        return type(self)(*self.args, caller=self.caller)
 
 
 class MissingCredential(Refused):
@@ -110,13 +112,20 @@ class RotatedCredential(Refused):
         "The secret of this API key was rotated, and this former one is not accepted any more. Use the new one."
     )
 
-    def __init__(self, detail: str | None = None, *, rule: str | None = None, secret_id: str | None = None) -> None:
-        super().__init__(detail, rule=rule)
+    def __init__(
+        self,
+        detail: str | None = None,
+        *,
+        rule: str | None = None,
+        caller: str | None = None,
+        secret_id: str | None = None,
+    ) -> None:
+        super().__init__(detail, rule=rule, caller=caller)
         self.secret_id = secret_id
         """The former secret, whose late uses are counted."""
 
     def copy(self) -> RotatedCredential:
-        return type(self)(*self.args, secret_id=self.secret_id)
+        return type(self)(*self.args, caller=self.caller, secret_id=self.secret_id)
 
 
 class PausedCredential(Refused):

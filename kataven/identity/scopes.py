@@ -22,6 +22,8 @@ SCOPES = (
     "widget-settings:read",
     "widget-settings:write",
     "widget-sessions:write",
+    "usage:read",
+    "requests:read",
 )
 """The scopes of the API. A test compares them with the operations that accept API keys."""
 

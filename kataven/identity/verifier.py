@@ -128,16 +128,16 @@ class LocalVerifier:
             raise InvalidCredential
         key = self._find_key(token, account)
         if key.expires_at is not None and key.expires_at <= self._clock():
-            raise ExpiredCredential
+            raise ExpiredCredential(caller=key.id)
         if key.revoked:
-            raise RevokedCredential
+            raise RevokedCredential(caller=key.id)
         if key.ended or (key.ends_at is not None and key.ends_at <= self._clock()):
-            raise RotatedCredential(secret_id=key.former_id)
+            raise RotatedCredential(caller=key.id, secret_id=key.former_id)
         if key.paused:
-            raise PausedCredential
+            raise PausedCredential(caller=key.id)
         if key.not_before is not None and self._clock() < key.not_before:
             moment = datetime.fromtimestamp(key.not_before, UTC).isoformat(timespec="seconds")
-            raise NotYetValid(f"The API key is not valid before {moment}.")
+            raise NotYetValid(f"The API key is not valid before {moment}.", caller=key.id)
         if not account.open:
             raise AccountSuspended
         return Principal(
@@ -179,6 +179,7 @@ class LocalVerifier:
             raise AccountSuspended
         refusal = account.restrictions.refusal(claims.presented)
         if refusal is not None:
+            refusal.caller = claims.person.id
             raise refusal
         return Principal(
             CredentialKind.JWT,

@@ -24,6 +24,7 @@ from kataven.client import (
 
 _FIND = {
     "agent": "Call kataven_list_agents to find the right id.",
+    "request": "Call kataven_list_requests to find the right id. A request appears after some seconds.",
     "widget_key": "Call kataven_list_widget_keys to find the right id.",
 }
 CORRECT = "Correct the arguments listed above and call the tool again."

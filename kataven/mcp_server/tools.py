@@ -9,7 +9,7 @@ from typing import Any
 from mcp.server.mcpserver import MCPServer
 
 from kataven import __version__
-from kataven.mcp_server import account, agents, widget_keys, widget_settings
+from kataven.mcp_server import account, agents, usage, widget_keys, widget_settings
 from kataven.mcp_server.callers import ClientFor
 from kataven.mcp_server.strict import StrictServer
 from kataven.mcp_server.tool_clients import client_opener
@@ -34,6 +34,6 @@ def create_server(client_for: ClientFor, lifespan: Lifespan | None = None) -> MC
         log_level="WARNING",  # the library logs each request at INFO
         lifespan=lifespan,
     )
-    for module in (account, agents, widget_keys, widget_settings):
+    for module in (account, agents, usage, widget_keys, widget_settings):
         module.add(server, client_opener(client_for))
     return server

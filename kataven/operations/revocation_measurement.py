@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -27,8 +27,9 @@ from kataven.ratelimit.policy import WINDOWS
 from kataven.revocation.latency_log import Percentiles
 from kataven.revocation.receipt import Receipt, RevocationUnconfirmed
 from kataven.revocation.target import RevocationTarget, RevokedKey
-from kataven.system import limits, operators
+from kataven.system import limits, operators, revocation_history
 from kataven.system.errors import SystemRefusal
+from kataven.system.schema import system_has
 from kataven.tenancy.errors import TenancyError
 from kataven.web.observe import MEASURE_HEADER, WORKER_HEADER
 
@@ -211,8 +212,16 @@ class CanaryWatch:
                 "evicted_ms": measurement.receipts[0].publish_to_last_ack_ms,
             }
         self._record(outcome, figures)
+        if outcome != "failed":
+            self._add_to_history(measurement.receipts)
         self._operator.services.metrics.canaries.labels(outcome).inc()
         log.log(logging.INFO if outcome == "kept" else logging.ERROR, "canary", extra={"outcome": outcome, **figures})
+
+    def _add_to_history(self, receipts: Sequence[Receipt]) -> None:
+        with suppress(SystemRefusal, DBAPIError, TenancyError), self._operator.system.writing() as session:
+            if system_has(session, revocation_history.NEEDED_REVISION):
+                now = time.time()
+                revocation_history.add(session, revocation_history.CANARY, [(now, receipt) for receipt in receipts])
 
     def _record(self, outcome: str, figures: dict[str, Any]) -> None:
         """Record the round in the canary's own account, for `kataven status`. The next round deletes the event."""

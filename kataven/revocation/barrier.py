@@ -17,7 +17,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from threading import Lock
 
 from redis.exceptions import RedisError
@@ -26,7 +26,7 @@ from kataven.revocation.coordination import CoordinationStore, Published, lease_
 from kataven.revocation.fallback.channel import FallbackChannel, FallbackUnreachable
 from kataven.revocation.fallback.publisher import FallbackPublisher, HasExited
 from kataven.revocation.lease import Clock, boottime, expiry_wait_seconds
-from kataven.revocation.receipt import Channel, Receipt, RevocationUnconfirmed
+from kataven.revocation.receipt import Acknowledged, Channel, Receipt, RevocationUnconfirmed, WorkerTimes
 from kataven.revocation.target import EVERYTHING, RevocationTarget, RevokedKey
 
 MAX_PENDING = 100
@@ -98,7 +98,27 @@ class Barrier:
             acknowledged=publication.acknowledged,
             ms=self._milliseconds_since(started),
             publish_to_last_ack_ms=publication.publish_to_last_ack_ms,
+            event=Acknowledged(published.ack_id, published.published_at_microseconds)
+            if publication.acknowledged
+            else None,
         )
+
+    def with_times(self, receipt: Receipt) -> Receipt:
+        """The receipt with the times of each worker. Without them, if Redis is unreachable. One round trip."""
+        if receipt.event is None:
+            return receipt
+        try:
+            found = self._store.acknowledgements(receipt.event.ack_id)
+        except (RedisError, ValueError, IndexError):
+            return receipt
+        published = receipt.event.published_at_microseconds
+        times = [
+            # The clock of Redis may have been set in between.
+            WorkerTimes(worker, max(0.0, (at - before - published) / 1000), max(0.0, (at - published) / 1000))
+            for worker, (at, before) in found.items()
+        ]
+        times.sort(key=lambda one: (one.forgotten_ms, one.worker))
+        return replace(receipt, times=tuple(times))
 
     def record(self, revoked_keys: Iterable[RevokedKey]) -> None:
         """Have Redis record revoked keys, as `revoke` does for one. If Redis is unreachable, they are not recorded."""

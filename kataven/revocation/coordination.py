@@ -1,9 +1,10 @@
 """The state that workers and revokers share in Redis: the list of workers, the epoch and pending acknowledgements.
 
 One hash contains the list and the epoch, so that they can only be lost together. `…:pending:<id>` contains the workers
-that have not acknowledged an event, and `…:done:<id>` wakes the revoker. `…:recent` contains the keys that were revoked
-recently: a third record of each revocation, for a failover that loses both of the others. The protocol does not
-rely on it. All keys hash to one slot, so the protocol also works on a Redis Cluster.
+that have not acknowledged an event, and `…:done:<id>` wakes the revoker. `…:times:<id>` contains when each worker
+acknowledged, for receipts. `…:recent` contains the keys that were revoked recently: a third record of each revocation,
+for a failover that loses both of the others. The protocol does not rely on these two. All keys hash to one slot, so the
+protocol also works on a Redis Cluster.
 """
 
 from __future__ import annotations
@@ -80,8 +81,16 @@ class CoordinationStore:
         """Publish an event that needs no acknowledgement, and record `revoked_key`."""
         self._publish(target, None, 0, revoked_key)
 
-    def acknowledge(self, ack_id: str, worker: str) -> None:
-        ACKNOWLEDGE(self._execute, self._ack_keys(ack_id), [worker, KEEP_ACKNOWLEDGEMENTS_MILLISECONDS])
+    def acknowledge(self, ack_id: str, worker: str, microseconds: int = 0) -> None:
+        """`microseconds` is how long ago the worker received the event."""
+        keys = [*self._ack_keys(ack_id), self._times(ack_id)]
+        ACKNOWLEDGE(self._execute, keys, [worker, KEEP_ACKNOWLEDGEMENTS_MILLISECONDS, microseconds])
+
+    def acknowledgements(self, ack_id: str) -> dict[str, tuple[int, int]]:
+        """For each worker that acknowledged: when, in microseconds by Redis's clock, and how many microseconds before
+        that it had received the event. Workers of an earlier release are missing."""
+        found = self._execute("HGETALL", self._times(ack_id)).items()
+        return {worker: (int(times.split(" ")[0]), int(times.split(" ")[1])) for worker, times in found}
 
     def wait_for_last_acknowledgement(self, ack_id: str, seconds: float) -> int | None:
         """When the last worker acknowledged, in microseconds by Redis's clock; None if not within `seconds`."""
@@ -156,6 +165,9 @@ class CoordinationStore:
             self._execute, keys, [_nonce(), self.channel, encode_body(target, ack_id), keep, *recent]
         )
         return reply
+
+    def _times(self, ack_id: str) -> str:
+        return f"{self._prefix}:times:{ack_id}"
 
     def _ack_keys(self, ack_id: str) -> list[str]:
         return [f"{self._prefix}:pending:{ack_id}", f"{self._prefix}:done:{ack_id}"]

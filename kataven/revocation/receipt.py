@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
@@ -27,6 +27,32 @@ class RevocationUnconfirmed(Exception):
 
 
 @dataclass(frozen=True, slots=True)
+class WorkerTimes:
+    """When one worker received the event and evicted what it covers, in milliseconds after the publication."""
+
+    worker: str
+    heard_ms: float
+    """By Redis's clock, less the worker's own measurement: includes the way of the acknowledgement."""
+    forgotten_ms: float
+    """When Redis received the acknowledgement, by its clock."""
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "worker": self.worker,
+            "heard_ms": round(self.heard_ms, 3),
+            "forgotten_ms": round(self.forgotten_ms, 3),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Acknowledged:
+    """The event that a receipt is about, as Redis knows it."""
+
+    ack_id: str
+    published_at_microseconds: int
+
+
+@dataclass(frozen=True, slots=True)
 class Receipt:
     """No request that starts after the receipt is returned is accepted with the revoked credential."""
 
@@ -40,6 +66,10 @@ class Receipt:
     """From the publication to the last acknowledgement, by Redis's clock. None if a worker did not acknowledge, if no
     worker was listed, or if a fallback notice was used."""
     channel: Channel = Channel.REDIS
+    event: Acknowledged | None = field(default=None, repr=False, compare=False)
+    """None if a fallback notice was used, or no worker acknowledged."""
+    times: tuple[WorkerTimes, ...] = field(default=(), repr=False, compare=False)
+    """By worker, those first that were first. Workers of an earlier release are missing."""
 
     @property
     def redis_reachable(self) -> bool:
@@ -64,3 +94,8 @@ class Receipt:
         if self.channel is not Channel.REDIS:
             members["redis"] = str(self.channel)
         return members
+
+    def as_detail(self) -> dict[str, Any]:
+        """`receipt` and, if they are known, the `times` of each worker, for an audit event."""
+        times = [one.as_json() for one in self.times]
+        return {"receipt": self.as_json(), **({"times": times} if times else {})}

@@ -173,7 +173,7 @@ class Revocation:
         self.stats.unreachable += not receipt.redis_reachable
         self.stats.split += receipt.channel is Channel.SPLIT
         self.canary.record(receipt)
-        return receipt
+        return self._barrier.with_times(receipt)
 
     def _journal(self, key: RevokedKey | None, *, attempt: bool = True) -> bool:
         """Returns False if the journal is unavailable. Without `attempt`, the key is journalled later."""

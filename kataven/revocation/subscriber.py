@@ -58,6 +58,7 @@ class Subscriber:
         self._thread: Thread | None = None
         self._heartbeat = 0
         self._renewed_at = 0.0
+        self._received_at = 0.0
         self._sweeper: Sweeper[str, str] = Sweeper(expiry_wait_seconds(guard.lease.seconds) * 4)
         self.id = ""
         self.connected = False
@@ -129,6 +130,7 @@ class Subscriber:
         self._acknowledge(store, events)
 
     def _apply(self, messages: list[str]) -> list[Event]:
+        self._received_at = self._lease.clock()
         events = [Event.parse(message) for message in messages]
         for event in events:
             self._guard.apply_event(event)
@@ -137,7 +139,7 @@ class Subscriber:
     def _acknowledge(self, store: CoordinationStore, events: list[Event]) -> None:
         for event in events:
             if event.ack_id is not None:
-                store.acknowledge(event.ack_id, self.id)
+                store.acknowledge(event.ack_id, self.id, int((self._lease.clock() - self._received_at) * 1_000_000))
 
     def _sweep(self, store: CoordinationStore) -> None:
         if self._sweeper.due(self._lease.clock()):

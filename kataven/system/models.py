@@ -262,3 +262,21 @@ class ServerHistory(SystemBase):
     """Since when a process replays the journal because the history has changed."""
     changed_at: Mapped[datetime | None]
     settled: Mapped[bool] = mapped_column(server_default=text("true"))
+
+
+class RevocationMinute(SystemBase):
+    """How long the revocations of a minute took: a histogram, one row for each bucket with a count.
+
+    See `system.revocation_history`.
+    """
+
+    __tablename__ = "revocation_minutes"
+
+    minute: Mapped[datetime] = mapped_column(primary_key=True)
+    source: Mapped[str] = mapped_column(primary_key=True)
+    """`revocation`, or `canary` for measurements."""
+    measure: Mapped[str] = mapped_column(primary_key=True)
+    """`receipt`: the whole call. `eviction`: from the publication to the last acknowledgement."""
+    bucket: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    count: Mapped[int] = mapped_column(BigInteger)
+    slowest_ms: Mapped[float]

@@ -188,6 +188,14 @@ class Metrics:
         self.seconds_degraded = self._counter(
             "limits_degraded_seconds", "Total duration of local fallback periods, added when a period ends."
         )
+        self.usage = self._counter(
+            "usage_requests",
+            "Requests of known accounts: `recorded` in memory, and then `stored` in the account's database, `dropped` "
+            "or `unmigrated`. What remains of a worker that has exited is lost.",
+            "outcome",
+        )
+        for outcome in ("recorded", "stored", "dropped", "unmigrated"):
+            self.usage.labels(outcome)
         self.canaries = self._counter(
             "canary_rounds",
             "Canary rounds, one per minute: create a key, use it on every worker, revoke it, use it again.",

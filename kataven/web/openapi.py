@@ -225,6 +225,9 @@ def _parameters(operation: Operation) -> Iterator[Json]:
     for name in _PART.findall(operation.path):
         schema = {"type": "string", "format": "uuid"} if name.endswith("_id") else {"type": "string", "minLength": 1}
         described = f"The {'ID' if name.endswith('_id') else 'name'} of the {operation.noun}."
+        if name == _REQUEST:
+            schema = {"type": "string", "minLength": 8, "maxLength": 128}
+            described = "The `X-Request-ID` of the response."
         yield {"name": name, "in": "path", "required": True, "description": described, "schema": schema}
     if operation.query is not None:
         for name, schema in operation.query.model_json_schema()["properties"].items():
@@ -245,6 +248,9 @@ def _parameters(operation: Operation) -> Iterator[Json]:
             "schema": {"type": "string", "pattern": "^[a-z0-9][a-z0-9_-]{0,62}$"},
         }
 
+
+_REQUEST = "request"
+"""A path parameter: the id of a request, which clients may choose."""
 
 _PAGINATION: Json = {
     "type": "cursor",

@@ -8,22 +8,28 @@ On a cache hit no step opens a database connection. A malformed token requires n
 from __future__ import annotations
 
 from dataclasses import replace
-from time import time
+from time import perf_counter, time
 
 from flask import Flask, Request, Response, current_app, g, request
 
 from kataven.identity import conditions
 from kataven.identity.credential import ApiKeyCredential, parse_credential
-from kataven.identity.errors import AccountMismatch, BrowserUse, Refused, RotatedCredential
+from kataven.identity.errors import AccountMismatch, AddressNotAllowed, BrowserUse, Refused, RotatedCredential
 from kataven.identity.principal import CredentialKind, Principal
 from kataven.ratelimit.limiter import LimitExceeded
 from kataven.ratelimit.policy import KeyLimits
+from kataven.usage.agents import MAX_READ as MAX_AGENT
+from kataven.usage.outcomes import RequestStep
 from kataven.web import forward_auth, observe
 from kataven.web.access import Access, Forbidden
 from kataven.web.misplaced_keys import misplaced_key
 from kataven.web.operation import Operation, operation_of
 from kataven.web.request_context import AuthContext, GatewayRequest, RequestContext
 
+HUB = "kataven-hub"
+"""The name of the Hub's application. Its requests are not usage of an account."""
+_CONDITIONS = frozenset({AddressNotAllowed.code, BrowserUse.code})
+"""Refusals of a key that is verified."""
 EXPIRES_SOON_SECONDS = 14 * 24 * 3600.0
 EXPIRES_IN = "Kataven-Key-Expires-In"
 """A header: the seconds until the API key expires."""
@@ -88,13 +94,18 @@ def limit() -> None:
     principal = context.principal
     key_limits = KeyLimits(**principal.limits) if principal.limits else None
     key_id = principal.id if key_limits is not None else None
-    context.admitted.admission = context.services.limiter.admit(
-        principal.account,
-        context.account.limits,
-        key_id,
-        key_limits,
-        cost=1 if context.gateway is None else context.gateway.cost,
-    )
+    try:
+        admission = context.admitted.admission = context.services.limiter.admit(
+            principal.account,
+            context.account.limits,
+            key_id,
+            key_limits,
+            cost=1 if context.gateway is None else context.gateway.cost,
+        )
+    except LimitExceeded as refusal:
+        context.decision = refusal.decision
+        raise
+    context.decision = admission.decision
 
 
 def _authenticate(context: RequestContext) -> Principal:
@@ -116,6 +127,10 @@ def _authenticate(context: RequestContext) -> Principal:
         outcome = "accepted"
     except Refused as refusal:
         outcome = refusal.code  # `lookups` counts the lookups separately
+        if refusal.caller is not None:
+            is_key = isinstance(credential, ApiKeyCredential)
+            of = CredentialKind.API_KEY if is_key else CredentialKind.JWT
+            context.refused = (credential.account, refusal.caller, of)
         if isinstance(refusal, RotatedCredential) and refusal.secret_id is not None:
             context.services.last_used.record_late_use(credential.account, refusal.secret_id, context.address)
         raise
@@ -136,7 +151,43 @@ def finish(response: Response) -> Response:
     if context.admitted is not None and context.admitted.admission is not None:
         for name, value in context.admitted.admission.headers():
             response.headers[name] = value
-    return observe.finish(context, _request(), response)
+    found = _request()
+    _record_usage(context, found, response)
+    return observe.finish(context, found, response)
+
+
+def _record_usage(context: RequestContext, found: Request, response: Response) -> None:
+    """Record the request in memory for the usage of its account, if the account is known and this is not the Hub."""
+    usage = context.services.usage
+    caller = context.known or context.refused
+    if usage is None or caller is None or found.url_rule is None or current_app.name == HUB:
+        return
+    usage.record(
+        (
+            time(),
+            perf_counter() - context.started,
+            caller,
+            found.method,
+            found.url_rule.rule,
+            response.status_code,
+            context.problem,
+            _deciding_step(context),
+            context.address,
+            found.environ.get("HTTP_USER_AGENT", "")[:MAX_AGENT],
+            context.request_id,
+            context.decision,
+        )
+    )
+
+
+def _deciding_step(context: RequestContext) -> RequestStep:
+    if context.admitted is None:
+        if context.known is None or context.problem in _CONDITIONS:
+            return RequestStep.PRINCIPAL
+        return RequestStep.ACCOUNT if context.problem == AccountMismatch.code else RequestStep.ACCESS
+    if context.admitted.admission is None:
+        return RequestStep.LIMITS
+    return RequestStep.RESPONSE if context.problem is None else RequestStep.HANDLER
 
 
 def _announce_expiry(principal: Principal, response: Response) -> None:

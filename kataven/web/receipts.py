@@ -9,6 +9,7 @@ from uuid import UUID
 from pydantic import Field
 
 from kataven.account import key_revocation
+from kataven.revocation.receipt import Receipt
 from kataven.revocation.revocation import Intent
 from kataven.revocation.target import RevocationTarget
 from kataven.web.request_context import RequestContext
@@ -18,6 +19,9 @@ from kataven.web.schema import View
 class ReceiptView(View):
     """The receipt of a revocation. Once it is returned, no worker on any host accepts the credential."""
 
+    id: UUID | None = Field(
+        None, description="The ID with which `/v1/receipts` returns it. Omitted if no audit event has it."
+    )
     workers: int
     acknowledged: int
     ms: float
@@ -77,4 +81,11 @@ def revoke_credentials(context: RequestContext, intent: Intent, event_id: UUID |
     Raises RevocationUnconfirmed if neither Redis nor the system database is reachable, and ChangeLost if the event does
     not exist any more.
     """
-    return key_revocation.complete(context.services.revocation, intent, event_id, context.writing).as_json()
+    receipt = key_revocation.complete(context.services.revocation, intent, event_id, context.writing)
+    return with_id(receipt, event_id)
+
+
+def with_id(receipt: Receipt, event_id: UUID | None) -> dict[str, Any]:
+    """The receipt as JSON, with its id if it is stored."""
+    shown = receipt.as_json()
+    return shown if event_id is None else {"id": event_id, **shown}

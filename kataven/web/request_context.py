@@ -18,11 +18,12 @@ from kataven.account.audit import Actor
 from kataven.account.idempotency import Attempt
 from kataven.identity.principal import Principal
 from kataven.ratelimit.budget import AddressBudgetKind
-from kataven.ratelimit.decision import QuotaStatus
+from kataven.ratelimit.decision import Decision, QuotaStatus
 from kataven.ratelimit.limiter import Admission, LimitExceeded
 from kataven.system.directory import AccountRecord
 from kataven.tenancy.serving.rows import RowQuery, Rows
 from kataven.tenancy.serving.session import TenantSession
+from kataven.usage.observed import RefusedCaller
 from kataven.web.services import Services
 
 
@@ -64,6 +65,10 @@ class RequestContext:
     """The requested account, for the access log; also set when access is denied."""
     known: Principal | None = None
     """The verified caller, for the access log; also set when access is denied."""
+    refused: RefusedCaller | None = None
+    """The key or user whose credential was refused, if that was verified."""
+    decision: Decision | None = None
+    """The decision of the limits, also if it refused the request."""
     attempt: Attempt | None = None
     """The idempotency key of the request, if it has one and the operation supports it."""
     gateway: GatewayRequest | None = None

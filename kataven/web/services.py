@@ -22,6 +22,7 @@ from kataven.revocation.revocation import Revocation
 from kataven.system.directory import Directory
 from kataven.tenancy.serving.histories import ServerHistories
 from kataven.tenancy.serving.registry import EngineRegistry
+from kataven.usage.recorder import UsageRecorder
 from kataven.web.internal_access import InternalAccess
 from kataven.web.metrics import Metrics
 from kataven.web.metrics_publisher import MetricsPublisher
@@ -86,6 +87,10 @@ class Services:
     people_seen: SeenPeopleTracker
     """Records which users used which account."""
     metrics: Metrics
+    usage: UsageRecorder | None = None
+    """Records the usage of accounts; None if that is disabled."""
+    revocation_history: BackgroundService | None = None
+    """Records how long revocations take."""
     internal_access: InternalAccess = field(default_factory=InternalAccess)
     """Authorizes requests for metrics and for the status of the installation."""
 
@@ -145,6 +150,8 @@ class Services:
             # Stops first: it writes the pending uses of keys, which needs the databases.
             BackgroundService("usage tracker", self.last_used.start, self.last_used.stop),
             BackgroundService("user tracker", self.people_seen.start, self.people_seen.stop),
+            *([] if self.revocation_history is None else [self.revocation_history]),
+            *([] if self.usage is None else [BackgroundService("usage", self.usage.start, self.usage.stop)]),
         )
         object.__setattr__(self, "background", background)
 

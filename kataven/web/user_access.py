@@ -36,9 +36,9 @@ class SeenUser:
     last_seen_at: datetime
 
 
-def end_sessions(context: RequestContext, person_id: UUID) -> tuple[SeenUser, Receipt]:
-    """Refuse what was issued to the user until now, in this account. Raises NotFound, Forbidden, and the errors of
-    `PeopleAccess`."""
+def end_sessions(context: RequestContext, person_id: UUID) -> tuple[SeenUser, Receipt, UUID]:
+    """Refuse what was issued to the user until now, in this account. Returns the receipt and its audit event as well.
+    Raises NotFound, Forbidden, and the errors of `PeopleAccess`."""
     cause = Cause("ended by an owner or admin", context.actor.label)
     return _restrict(
         context,
@@ -49,7 +49,7 @@ def end_sessions(context: RequestContext, person_id: UUID) -> tuple[SeenUser, Re
     )
 
 
-def block(context: RequestContext, person_id: UUID, reason: str, *, confirmed: bool) -> tuple[SeenUser, Receipt]:
+def block(context: RequestContext, person_id: UUID, reason: str, *, confirmed: bool) -> tuple[SeenUser, Receipt, UUID]:
     """Refuse the user in this account until the block is lifted. Raises Conflict as well, if `confirmed` is required:
     for the caller, and for the last owner."""
     if not confirmed:
@@ -86,7 +86,7 @@ def _restrict(
     action: str,
     detail: Mapping[str, Any],
     change: Callable[[Person, str], Receipt],
-) -> tuple[SeenUser, Receipt]:
+) -> tuple[SeenUser, Receipt, UUID]:
     with context.writing() as session:
         seen = people.read(session, person_id)
         _require_authority(context, seen)
@@ -96,8 +96,8 @@ def _restrict(
         event_id = event.id
     receipt = change(person, found.name)
     with context.writing() as session:
-        audit.add_detail(session, event_id, {"receipt": receipt.as_json()})
-    return found, receipt
+        audit.add_detail(session, event_id, receipt.as_detail())
+    return found, receipt, event_id
 
 
 def _seen_user(person: SeenPerson) -> SeenUser:

@@ -120,7 +120,7 @@ def test_receipt_is_in_the_audit_log(alice: Caller) -> None:
     revoked = alice.patch(f"/v1/api-keys/{minted['id']}", {"disabled": True}).get_json()
     events = alice.get("/v1/audit-events?action=api_key.revoked&limit=200").get_json()
     event = next(event for event in events if event["target"] == minted["id"])
-    assert event["detail"]["receipt"] == revoked["receipt"]
+    assert {"id": event["id"], **event["detail"]["receipt"]} == revoked["receipt"]
     assert (event["actor"], event["actor_name"]) == ("jwt:alice", "Alice")
     assert event["address"] == "127.0.0.1"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import uuid
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -13,7 +14,10 @@ from kataven.client import (
     Agent,
     AgentWidgetSettings,
     ApiKey,
+    ArgumentError,
     AuthenticationError,
+    ExplainedRequest,
+    IdError,
     InvalidRequestError,
     Me,
     NotFoundError,
@@ -28,6 +32,7 @@ from kataven.identity.token import TokenKind
 from tests.client.both import KINDS, client_of
 from tests.support.app_harness import AppHarness, new_account
 from tests.support.gunicorn import Gunicorn
+from tests.support.waiting import wait_until
 
 
 @pytest.fixture(scope="module")
@@ -140,6 +145,41 @@ def test_api_keys_are_read_only(kataven: Any) -> None:
     assert (key.status, key.limits) == ("active", None)
     assert kataven.api_keys.page(limit=1).items[0].hint
     assert not {"create", "update", "delete", "revoke"} & set(dir(kataven.api_keys))
+
+
+def test_usage_and_requests_are_read(kataven: Any) -> None:
+    with pytest.raises(NotFoundError) as missing:
+        kataven.agents.get(uuid.uuid4())
+    key_id = kataven.me().credential.id
+    request = _logged(kataven, missing.value.request_id)
+    assert isinstance(request, ExplainedRequest)
+    assert (request.status, request.code, request.step, request.caller_id) == (404, "not_found", "handler", key_id)
+    assert [step.result for step in request.steps][6:] == ["decided", "not_reached"]
+    assert kataven.usage.get(caller=key_id, group_by="code", interval="minute").calls >= 1
+    assert request.id in {one.id for one in kataven.requests.list(caller=key_id, outcome="invalid")}
+    assert kataven.requests.page(caller=key_id, outcome="invalid", limit=1).items
+    assert next(iter(kataven.requests.list(caller=key_id))).caller_id == key_id
+    assert kataven.api_keys.usage(key_id).calls.invalid >= 1
+
+
+def _logged(kataven: Any, request_id: str) -> ExplainedRequest:
+    """The request, once a worker has written it."""
+    found: list[ExplainedRequest] = []
+
+    def is_logged() -> bool:
+        with contextlib.suppress(NotFoundError):
+            found.append(kataven.requests.get(request_id))
+        return bool(found)
+
+    wait_until(is_logged, 60)
+    return found[0]
+
+
+def test_times_and_request_ids_are_checked_before_they_are_sent(kataven: Any) -> None:
+    with pytest.raises(ArgumentError, match="time zone"):
+        kataven.usage.get(start=datetime(2026, 1, 1))  # noqa: DTZ001
+    with pytest.raises(IdError):
+        kataven.requests.get("../agents")
 
 
 def test_list_iterates_over_all_pages_despite_concurrent_changes(

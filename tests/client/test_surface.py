@@ -29,6 +29,8 @@ PAIRS = [
     (sync.WidgetKeys, asynchronous.WidgetKeys),
     (sync.WidgetSettings, asynchronous.WidgetSettings),
     (sync.ApiKeys, asynchronous.ApiKeys),
+    (sync.Usage, asynchronous.Usage),
+    (sync.Requests, asynchronous.Requests),
 ]
 
 

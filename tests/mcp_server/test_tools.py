@@ -37,6 +37,9 @@ AN_ID = "00000000-0000-4000-8000-000000000000"
 TOOLS = {
     "kataven_get_caller": "read",
     "kataven_get_limits": "read",
+    "kataven_get_usage": "read",
+    "kataven_list_requests": "read",
+    "kataven_explain_request": "read",
     "kataven_list_agents": "read",
     "kataven_get_agent": "read",
     "kataven_create_agent": "create",
@@ -199,6 +202,8 @@ def test_lifecycle_of_an_agent_and_its_widget(connect: Connect, key: str) -> Non
         assert (await call("update_widget_settings", changes={"title": title}))["title"] == title
         assert (await call("get_widget_settings"))["accent_color"].startswith("#")
         assert await call("delete_agent", agent_id=agent["id"]) == {"id": agent["id"], "deleted": True}
+        assert (await call("get_usage", group_by="route"))["group_by"] == "route"
+        assert isinstance((await call("list_requests", outcome="ok"))["items"], list)
 
     in_session(connect, key, work)
 
@@ -207,6 +212,7 @@ ERRORS: list[tuple[str, dict[str, Any], list[str]]] = [
     ("get_agent", {"agent_id": AN_ID}, ["not_found", "kataven_list_agents"]),
     ("get_widget_key", {"key_id": AN_ID}, ["not_found", "kataven_list_widget_keys"]),
     ("get_agent", {"agent_id": "../api-keys"}, ["UUID", "kataven_list_agents"]),
+    ("explain_request", {"request_id": "0" * 32}, ["not_found", "kataven_list_requests"]),
     ("create_agent", {"name": "a\nb"}, ["invalid_request", "- name: must be a single line", "Correct the fields"]),
     (
         "create_agent",

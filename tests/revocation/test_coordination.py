@@ -97,6 +97,19 @@ def test_last_acknowledgement_ends_the_wait(under_test: StoreUnderTest) -> None:
     assert last_ack >= published.published_at_microseconds
 
 
+def test_acknowledgements_have_their_times(under_test: StoreUnderTest) -> None:
+    under_test.join("a", "b")
+    published = under_test.store.publish(ACME)
+    assert under_test.store.acknowledgements(published.ack_id) == {}
+    under_test.store.acknowledge(published.ack_id, "b", 300)
+    under_test.store.acknowledge(published.ack_id, "a", 200)
+    under_test.store.acknowledge(published.ack_id, "b", 900)  # counts once
+    under_test.store.acknowledge(published.ack_id, "unlisted", 100)
+    found = under_test.store.acknowledgements(published.ack_id)
+    assert {worker: before for worker, (_, before) in found.items()} == {"a": 200, "b": 300}
+    assert min(at for at, _ in found.values()) >= published.published_at_microseconds
+
+
 def test_unlisted_worker_cannot_acknowledge(under_test: StoreUnderTest) -> None:
     under_test.join("a")
     published = under_test.store.publish(ACME)
@@ -189,7 +202,7 @@ class TestRealRedis:
             published = store.publish(ACME)
             store.acknowledge(published.ack_id, "a")
             lifetimes = {key: client.ttl(key) for key in client.keys("*") if not key.endswith(":state")}
-            assert len(lifetimes) == 2
+            assert len(lifetimes) == 3
             assert all(0 < seconds <= 60 for seconds in lifetimes.values())
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from kataven.revocation import Channel, Percentiles, Receipt, RevocationLatencyLog, RevocationTarget
+from kataven.revocation.receipt import WorkerTimes
 
 
 @pytest.mark.parametrize(
@@ -77,3 +78,12 @@ def test_latency_log_without_receipts_has_no_percentiles() -> None:
 )
 def test_target_covers_what_it_includes(wide: RevocationTarget, narrow: RevocationTarget, covers: bool) -> None:
     assert wide.covers(narrow) is covers
+
+
+def test_a_stored_receipt_has_the_times_of_each_worker() -> None:
+    receipt = Receipt(2, 2, 3.0, times=(WorkerTimes("a", 0.1234, 1.0), WorkerTimes("b", 0.5, 2.0)))
+    assert receipt.as_detail()["receipt"] == receipt.as_json() == {"workers": 2, "acknowledged": 2, "ms": 3.0}
+    assert receipt.as_detail()["times"] == [
+        {"worker": "a", "heard_ms": 0.123, "forgotten_ms": 1.0},
+        {"worker": "b", "heard_ms": 0.5, "forgotten_ms": 2.0},
+    ]

@@ -113,6 +113,35 @@ class World:
         self.harness.services.people_seen.flush()
         return self.harness.services.people.person(persona.subject).id
 
+    def logged_request(self) -> str:
+        """The id of a request in the log, if its database has one."""
+        request_id = uuid4().hex
+        row = {
+            **dict.fromkeys(("id", "caller"), str(uuid4())),
+            **dict.fromkeys(("name", "code", "agent"), ""),
+            "request_id": request_id,
+            "kind": "api_key",
+            "route": "GET /v1/me",
+            "outcome": "ok",
+            "status": 200,
+            "step": 8,
+            "milliseconds": 1.5,
+            "address": "192.0.2.1",
+        }
+        columns, places = ", ".join(row), ", ".join(["%s"] * len(row))
+        with connected(self._postgres, self.account) as connection, connection.cursor() as cursor:
+            cursor.execute("SELECT to_regclass('request_log')")
+            (table,) = cursor.fetchone() or (None,)
+            if table is not None:
+                insert = f"INSERT INTO request_log (created_at, {columns}) VALUES (now(), {places})"  # noqa: S608
+                cursor.execute(insert, list(row.values()))
+        return request_id
+
+    def receipt(self) -> str:
+        """The id of a receipt."""
+        revoked = self.owner.patch(f"/v1/api-keys/{self.api_key()[0]}", {"disabled": True})
+        return str(revoked.get_json()["receipt"]["id"])
+
     def user_token(self) -> str:
         user = UserTokenSubject(self.key_id, "user-1", "Una", "una@example.com")
         return self.harness.services.widget.create_user_token(self.account, user)
@@ -211,6 +240,14 @@ REQUESTS: dict[tuple[str, str], Callable[[World], Request]] = {
     ),
     ("PUT", "/v1/people/<person_id>/block"): lambda w: Request(f"/v1/people/{w.member()}/block", w.owner, {}),
     ("DELETE", "/v1/people/<person_id>/block"): lambda w: Request(f"/v1/people/{w.member()}/block", w.owner),
+    ("GET", "/v1/usage"): lambda w: Request("/v1/usage?group_by=caller", w.key),
+    ("GET", "/v1/requests"): lambda w: Request("/v1/requests?outcome=ok", w.key),
+    ("GET", "/v1/requests/<string:request>"): lambda w: Request(f"/v1/requests/{w.logged_request()}", w.key),
+    ("GET", "/v1/api-keys/<key_id>/usage"): lambda w: Request(f"/v1/api-keys/{w.key_id}/usage", w.key),
+    ("POST", "/v1/api-keys/<key_id>/revoke-preview"): lambda w: Request(
+        f"/v1/api-keys/{w.key_id}/revoke-preview", w.owner
+    ),
+    ("GET", "/v1/receipts/<receipt_id>"): lambda w: Request(f"/v1/receipts/{w.receipt()}", w.owner),
     ("GET", "/v1/audit-events"): lambda w: Request("/v1/audit-events", w.owner),
     ("GET", "/v1/widget/config"): lambda w: Request(
         f"/v1/widget/config?client_key={w.widget_key_text}&agent_id={w.agent_id}"

@@ -39,10 +39,17 @@ ignored_auth = schemathesis.checks.CHECKS.get_one("ignored_auth")
 
 
 # JSON Schema can't express these constraints: limits that contradict each other, a checksum, the entries of an
-# allowlist, a host in a URL, an existing agent. So input that matches the schema can return 400; tests/widget tests
-# the messages.
+# allowlist, a host in a URL, an existing agent, the length of a period, the filters that a cursor belongs to. So input
+# that matches the schema can return 400; tests/widget tests the messages.
 positive_data_acceptance = schemathesis.checks.CHECKS.get_one("positive_data_acceptance")
-MORE_THAN_A_SCHEMA_SAYS = ("/v1/api-keys", "/v1/widget-keys", "/v1/widget-settings", "/v1/widget/")
+MORE_THAN_A_SCHEMA_SAYS = (
+    "/v1/api-keys",
+    "/v1/requests",
+    "/v1/usage",
+    "/v1/widget-keys",
+    "/v1/widget-settings",
+    "/v1/widget/",
+)
 
 # /v1/verify accepts every method, and wrong parameters are 503: the gateway's operator must fix them.
 FOR_GATEWAYS = [
@@ -166,6 +173,7 @@ OPERATION_IDS = """
     listApiKeys createApiKey updateApiKey updateApiKeys deleteApiKey rotateApiKey updateFormerSecret
     listWidgetKeys createWidgetKey getWidgetKey updateWidgetKey deleteWidgetKey
     getWidgetSettings updateWidgetSettings getMe listAuditEvents
+    getUsage listRequests getRequest getApiKeyUsage previewRevocation getReceipt
     listPeople endSessions blockPerson deleteBlock
     getWidgetConfig createGuestSession createUserToken exchangeUserToken refreshVisitorToken getVisitorTokenKeys
     verify
@@ -181,6 +189,9 @@ SCHEMAS = """
     RemovedApiKey RemovedWidgetKey Role RotateInput RotatedApiKey Scope UserToken UserTokenInput Verified VisitorKind
     VisitorToken VoiceProvider WidgetAuthMode WidgetConfig WidgetKey WidgetKeyInput WidgetKeyPatch WidgetPosition
     WidgetTheme
+    AddressCalls ApiKeyUsage ExplainedRequest KeyOutcomes LastCall LoggedLimit LoggedRequest CallOutcome PipelineStep
+    RevocationPreview RouteCalls StepResult StoredReceipt Usage UsageGroup UsageInterval UsageLine UsageLoss UsagePoint
+    WorkerTimes
 """
 
 

@@ -27,6 +27,8 @@ def test_background_services_stop_in_reverse_start_order(harness: AppHarness) ->
 def test_usage_tracker_stops_while_databases_and_lease_are_available(harness: AppHarness) -> None:
     stopped = [service.name for service in reversed(harness.services.background)]
     assert stopped == [
+        "usage",
+        "revocation history",
         "user tracker",
         "usage tracker",
         "limiter",

@@ -53,7 +53,7 @@ def show_people(hub_request: HubRequest) -> AnyResponse:
 @blueprint.form(f"{PATH}/<person_id>/end-sessions", MANAGERS)
 def end_user_sessions(hub_request: HubRequest, person_id: UUID) -> AnyResponse:
     """Shows the list with the receipt. By then, no worker accepts what was issued to the user until now."""
-    person, receipt = user_access.end_sessions(hub_request, person_id)
+    person, receipt, _ = user_access.end_sessions(hub_request, person_id)
     done = describe_revocation(receipt.as_json())
     return _back(hub_request, f"Ended the sessions of {person.name}: {done}. The user can sign in again.")
 
@@ -62,7 +62,7 @@ def end_user_sessions(hub_request: HubRequest, person_id: UUID) -> AnyResponse:
 def block_user(hub_request: HubRequest, person_id: UUID) -> AnyResponse:
     """Shows the list with the receipt. By then, no worker accepts the user in this account."""
     try:
-        person, receipt = user_access.block(
+        person, receipt, _ = user_access.block(
             hub_request, person_id, "ended in the Hub", confirmed="confirm" in request.form
         )
     except Conflict:  # yourself, or the last owner

@@ -78,6 +78,19 @@ export async function everyOperation(): Promise<unknown[]> {
       await client.POST('/v1/api-keys/bulk', { params: jwt, body: { action: 'pause', ids: ['k'] } }),
     )?.results.map((one) => one.outcome),
     read(await client.DELETE('/v1/api-keys/{key_id}', { params: { ...key, ...jwt } }))?.outcome,
+    read(
+      await client.GET('/v1/usage', { params: { query: { interval: 'hour', group_by: 'route', start: '2026-01-01T00:00:00Z' } } }),
+    )?.series.map((one) => one.points[0]?.calls),
+    read(await client.GET('/v1/requests', { params: { query: { outcome: 'limited', code: 'rate_limited' } } }))?.map(
+      (one) => one.limits[0]?.left,
+    ),
+    read(await client.GET('/v1/requests/{request}', { params: { path: { request: '0123456789abcdef' } } }))?.steps.map(
+      (one) => one.result,
+    ),
+    read(await client.GET('/v1/api-keys/{key_id}/usage', { params: { ...key, query: { hours: 48 } } }))?.calls.refused,
+    read(await client.POST('/v1/api-keys/{key_id}/revoke-preview', { params: { ...key, ...jwt } }))?.in_use,
+    read(await client.GET('/v1/receipts/{receipt_id}', { params: { path: { receipt_id: 'r' }, ...jwt } }))?.times[0]
+      ?.forgotten_ms,
     read(await client.GET('/v1/people', { params: jwt }))?.map((one) => one.block?.reason),
     read(await client.POST('/v1/people/{person_id}/end-sessions', { params: { ...person, ...jwt } }))?.receipt.ms,
     read(

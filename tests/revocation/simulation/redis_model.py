@@ -22,6 +22,7 @@ class Memory:
     sets: dict[str, set[str]] = field(default_factory=dict)
     lists: dict[str, list[str]] = field(default_factory=dict)
     recent: dict[str, str] = field(default_factory=dict)
+    times: dict[str, dict[str, str]] = field(default_factory=dict)
 
 
 class RedisModel:
@@ -70,7 +71,7 @@ class RedisModel:
         if script is PUBLISH:
             return self._publish(keys, *arguments)
         if script is ACKNOWLEDGE:
-            return self._acknowledge(keys[0], keys[1], arguments[0])
+            return self._acknowledge(*keys, arguments[0], arguments[2])
         return self._sweep(arguments)
 
     def _renew(self, _state: str, nonce: str, worker: str, record: str) -> list[str]:
@@ -106,10 +107,11 @@ class RedisModel:
             deliver(f"{redis_id} {state['count']} {body}")
         return [redis_id, state["count"], self._microseconds(), [text for pair in workers.items() for text in pair]]
 
-    def _acknowledge(self, pending: str, done: str, worker: str) -> str:
+    def _acknowledge(self, pending: str, done: str, times: str, worker: str, microseconds: str) -> str:
         waiting = self.memory.sets.get(pending, set())
         if worker in waiting:
             waiting.remove(worker)
+            self.memory.times.setdefault(times, {})[worker] = f"{self._microseconds()} {microseconds}"
             if not waiting:
                 del self.memory.sets[pending]
                 self.memory.lists.setdefault(done, []).append(self._microseconds())
@@ -123,8 +125,8 @@ class RedisModel:
         ]
         return self._hdel("", *unchanged)
 
-    def _hgetall(self, _key: str) -> dict[str, str]:
-        return dict(self.memory.state)
+    def _hgetall(self, key: str) -> dict[str, str]:
+        return dict(self.memory.times.get(key, {}) if ":times:" in key else self.memory.state)
 
     def _zrevrange(self, _key: str, first: str, last: str) -> list[str]:
         return list(self.memory.recent)[::-1][int(first) : int(last) + 1]
