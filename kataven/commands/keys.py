@@ -58,17 +58,20 @@ class NetworkAddress(click.ParamType[str]):
 @account_option
 @click.option("--search", default="", help="Part of a name, or the id, or the last 8 characters of a key.")
 @click.option("--status", type=click.Choice(STATUSES), help="Only keys with this status.")
+@click.option("--rotation-due", is_flag=True, help="Only keys that are due for rotation by the account's policy.")
 @click.option("--limit", type=WholeNumber(most=10_000), default=100, show_default=True, help="Maximum number of keys.")
 @as_json
 @report_errors
-def list_keys(account: str, search: str, status: str | None, limit: int, as_json: bool) -> None:
+def list_keys(account: str, search: str, status: str | None, rotation_due: bool, limit: int, as_json: bool) -> None:
     """List the API keys of an account, newest first, without their secrets."""
-    from kataven.account.api_keys import KeyStatus
+    from kataven.account.key_status import KeyStatus
     from kataven.operations import keys
 
     only = KeyStatus(status) if status else None
-    page = keys.listing(current().operator, account, limit, text=search.strip(), status=only)
-    empty = "No keys match." if search or status else f"No keys yet. Create one: {_create_command(account)}"
+    due = True if rotation_due else None
+    page = keys.listing(current().operator, account, limit, text=search.strip(), status=only, rotation_due=due)
+    is_filtered = search or status or rotation_due
+    empty = "No keys match." if is_filtered else f"No keys yet. Create one: {_create_command(account)}"
     print_rows([_row(key, as_json=as_json) for key in page.rows], as_json=as_json, empty=empty)
     if page.next is not None:
         click.echo(f"More than {limit} keys match. Use --search, or a higher --limit.", err=True)
@@ -255,6 +258,7 @@ def _row(key: KeyDetails, *, as_json: bool) -> dict[str, Any]:
         "revoked_at": _moment(key.revoked_at),
         "created_at": _moment(key.created_at),
         "created_by": key.created_by,
+        "rotation_due": key.rotation_due,
     }
 
 
@@ -266,6 +270,7 @@ def _conditions(key: KeyDetails) -> dict[str, Any]:
         "browser_use_at": _moment(key.browser_use_at),
         "not_before": _moment(key.rules.not_before),
         "paused_at": _moment(key.paused_at),
+        "secret_created_at": _moment(key.secret_created_at),
     }
 
 

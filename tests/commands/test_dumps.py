@@ -88,6 +88,7 @@ def test_dump_has_mode_0600_and_does_not_interrupt_requests(harness: AppHarness,
 def test_deleted_account_is_refused_and_restored_from_its_dump(harness: AppHarness, postgres: EmbeddedPostgres) -> None:
     caller = new_account_with_key(harness, "to-delete", "Front desk", "Order desk")
     ended = caller.get("/v1/api-keys").get_json()[0]
+    run_json(harness, "policy", "to-delete", "--rotate-after-days", "180")
     told = delete(harness, "to-delete")
     assert told["workers"] == told["acknowledged"] == 1
     assert status(harness, "to-delete") is None
@@ -100,6 +101,7 @@ def test_deleted_account_is_refused_and_restored_from_its_dump(harness: AppHarne
     assert agents_of(caller) == ["Front desk", "Order desk"]
     assert caller.get("/v1/api-keys").get_json()[0]["id"] == ended["id"]
     assert run_json(harness, "limits", "to-delete")["per_minute"] == 1_000_000
+    assert run_json(harness, "show", "to-delete")["rotate_after_days"] == 180
     assert "already exists" in flask(harness, "restore", "to-delete", "--from", told["dump"]).stderr
 
 

@@ -11,8 +11,8 @@ from flask import request
 from werkzeug.wrappers import Response as AnyResponse
 
 from kataven.account import expiry
-from kataven.account.api_keys import KeyStatus
 from kataven.account.errors import ExpiryExceedsPolicy, NotFound
+from kataven.account.key_status import KeyStatus
 from kataven.account.paging import Page
 from kataven.hub.console.lists import searched
 from kataven.hub.formatting import describe_change, describe_revocation

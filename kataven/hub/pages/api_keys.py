@@ -14,10 +14,11 @@ from sqlalchemy.orm import Session
 from werkzeug.wrappers import Response as AnyResponse
 
 from kataven.account import api_keys, audit, expiry
-from kataven.account.api_keys import KeyRules, moment_in
+from kataven.account.api_keys import KeyRules
 from kataven.account.audit import Actor
 from kataven.account.errors import ExpiryExceedsPolicy
 from kataven.account.expiry import Expiry
+from kataven.account.key_status import moment_in, status
 from kataven.account.models import ApiKey
 from kataven.hub.edits import read_edit
 from kataven.hub.formatting import describe_change, describe_revocation
@@ -252,7 +253,7 @@ def _row(key: ApiKey, revoked_by: str | None = None) -> KeyRow:
         key.id,
         key.name,
         key.hint,
-        api_keys.status(key, _now()),
+        status(key, _now()),
         key.created_at,
         key.created_by,
         key.last_used_at,
