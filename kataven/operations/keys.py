@@ -111,14 +111,14 @@ def listing(
     wanted = KeyFilter(text, status, rotation_due=rotation_due, rotate_after=rotate_after)
     with operator.sessions.reading(account) as session:
         page = search(session, limit, start, wanted, columns_of(record.tenant))
-        return Page([_details(key, days) for key in page.rows], page.next, page.previous)
+        return Page([details_of(key, days) for key in page.rows], page.next, page.previous)
 
 
 def read(operator: Operator, account: str, key_id: UUID) -> KeyDetails:
     """Raises NoSuchAccount, NotFound, TenancyError or SystemDatabaseUnavailable."""
     record = operator.read_account(account)
     with operator.sessions.reading(account) as session:
-        return _details(api_keys.read(session, key_id), record.rotate_after_days)
+        return details_of(api_keys.read(session, key_id), record.rotate_after_days)
 
 
 def find_by_secret(operator: Operator, secret: str) -> tuple[str, KeyDetails]:
@@ -136,7 +136,7 @@ def find_by_secret(operator: Operator, secret: str) -> tuple[str, KeyDetails]:
         key = api_keys.find(session, candidates)
         if key is None:
             raise NotFound("API key")
-        return token.account, _details(key, record.rotate_after_days)
+        return token.account, details_of(key, record.rotate_after_days)
 
 
 def require_account(found: str, given: str | None) -> None:
@@ -172,7 +172,7 @@ def create(
         expires_at = _expires_at(expires, row.max_key_expiry_days)
         with operator.sessions.writing(account) as session:
             new = api_keys.issue(session, name, issued, expires_at, operator.actor, rules, limits)
-            key = _details(new, record.rotate_after_days)
+            key = details_of(new, record.rotate_after_days)
         detail: dict[str, Any] = {"key_id": str(key.id), "name": name, "hint": key.hint}
         detail["expires_at"] = _text(expires_at)
         if rules != DEFAULT_RULES:
@@ -192,10 +192,10 @@ def revoke(operator: Operator, account: str, key_id: UUID) -> KeyRevocation:
     with operator.sessions.writing(account) as session:
         was_revoked = api_keys.read(session, key_id).disabled_at is not None
         key, event_id = api_keys.revoke(session, key_id, operator.actor)
-        details = _details(key, record.rotate_after_days)
+        details = details_of(key, record.rotate_after_days)
         intent = key_revocation.write_intent(revocation, account, str(key_id))
     receipt = key_revocation.complete(revocation, intent, event_id, lambda: operator.sessions.writing(account))
-    is_logged = _record(operator, account, REVOKED, details, receipt)
+    is_logged = record_change(operator, account, REVOKED, details, receipt)
     return KeyRevocation(details, receipt, was_revoked, is_logged)
 
 
@@ -216,10 +216,10 @@ def _change(
     record = operator.read_account(account)
     revocation = operator.services.revocation
     with operator.sessions.writing(account) as session:
-        details = _details(change(session, key_id, operator.actor), record.rotate_after_days)
+        details = details_of(change(session, key_id, operator.actor), record.rotate_after_days)
         intent = key_revocation.write_intent(revocation, account, str(key_id), revoked=False)
     receipt = key_revocation.complete(revocation, intent, None, lambda: operator.sessions.writing(account))
-    return ChangedKey(details, receipt, _record(operator, account, action, details, receipt))
+    return ChangedKey(details, receipt, record_change(operator, account, action, details, receipt))
 
 
 def revoked_by(operator: Operator, account: str, key: KeyDetails) -> str | None:
@@ -230,9 +230,21 @@ def revoked_by(operator: Operator, account: str, key: KeyDetails) -> str | None:
         return audit.revoked_by(session, "api_key.revoked", {key.id: key.revoked_at}).get(str(key.id))
 
 
-def _record(operator: Operator, account: str, action: str, key: KeyDetails, receipt: Receipt) -> bool:
-    """The key is changed by now, so an unavailable log must not hide the receipt."""
-    detail = {"key_id": str(key.id), "name": key.name, "hint": key.hint, "receipt": receipt.as_json()}
+def record_change(
+    operator: Operator,
+    account: str,
+    action: str,
+    key: KeyDetails,
+    receipt: Receipt | None,
+    more: Mapping[str, Any] | None = None,
+) -> bool:
+    """Add an event to the operator audit log. Returns False if the log is unavailable.
+
+    The key is changed by now, so an unavailable log must not hide the receipt.
+    """
+    detail: dict[str, Any] = {"key_id": str(key.id), "name": key.name, "hint": key.hint, **(more or {})}
+    if receipt is not None:
+        detail["receipt"] = receipt.as_json()
     try:
         with operator.system.writing() as system:
             operators.record(system, operator.name, action, account, detail)
@@ -249,7 +261,8 @@ def _expires_at(expires: Expiry | None, max_days: int | None) -> datetime | None
     return expiry.expires_at(expires, datetime.now(UTC), max_days)
 
 
-def _details(key: ApiKey, rotate_after_days: int | None) -> KeyDetails:
+def details_of(key: ApiKey, rotate_after_days: int | None) -> KeyDetails:
+    """A stored key. The policy of the account says whether it is due for rotation."""
     now = datetime.now(UTC)
     return KeyDetails(
         id=key.id,
