@@ -32,7 +32,7 @@ class KeyFilter:
     """The account's policy; None: no key is due."""
 
     def conditions(self, columns: KeyColumns) -> list[ColumnElement[bool]]:
-        where = [] if not self.text else [or_(*_matches(self.text))]
+        where = matches_text(self.text)
         now = func.clock_timestamp()
         if self.status is not None:
             where += has_status(self.status, columns)
@@ -61,11 +61,14 @@ def search(
     return newest_first(session, ApiKey, limit, start, *wanted.conditions(columns))
 
 
-def _matches(text: str) -> list[ColumnElement[bool]]:
+def matches_text(text: str) -> list[ColumnElement[bool]]:
+    """The condition for a part of the name (ignoring case), or the complete id or hint; none if the text is empty."""
+    if not text:
+        return []
     found = [ApiKey.name.icontains(text, autoescape=True), ApiKey.hint == text]
     if (key_id := _id_in(text)) is not None:
         found.append(ApiKey.id == key_id)
-    return found
+    return [or_(*found)]
 
 
 def _id_in(text: str) -> UUID | None:

@@ -18,7 +18,7 @@ from tests.commands.test_keys import account_events, events
 from tests.support.app_harness import AppHarness, new_account
 from tests.support.program import kataven, kataven_json
 
-ACCOUNT = "keys-of-operators"
+ACCOUNT = "keys-that-rotate"
 
 
 @pytest.fixture(scope="module")
@@ -72,14 +72,14 @@ def test_both_audit_logs_record_a_rotation_without_secrets(harness: AppHarness, 
         (key_rotation.ROTATED, "api_key.rotated"),
         (key_rotation.FORMER_SECRET_ENDED, "api_key.former_secret_ended"),
     ):
-        event, own = events(harness, action)[0], account_events(harness, own_action)[0]
+        event, own = events(harness, action, ACCOUNT)[0], account_events(harness, own_action, ACCOUNT)[0]
         assert (event["actor"], event["key_id"], event["hint"]) == ("cli", key_id, new[-8:])
         assert (own.actor, own.target) == ("operator:cli", key_id)
         for secret in (old, new):
             assert secret[:-8][-12:] not in json.dumps([event, own.detail])
-    ended = events(harness, key_rotation.FORMER_SECRET_ENDED)[0]
+    ended = events(harness, key_rotation.FORMER_SECRET_ENDED, ACCOUNT)[0]
     assert ended["receipt"]["acknowledged"] == 1
-    assert account_events(harness, "api_key.former_secret_ended")[0].detail["receipt"] == ended["receipt"]
+    assert account_events(harness, "api_key.former_secret_ended", ACCOUNT)[0].detail["receipt"] == ended["receipt"]
 
 
 def test_former_secret_ends_later(harness: AppHarness, account: str) -> None:

@@ -52,9 +52,9 @@ def events(harness: AppHarness, action: str, account: str = ACCOUNT) -> list[dic
         return [{"actor": event.actor, **event.detail} for event in found]
 
 
-def account_events(harness: AppHarness, action: str) -> list[AuditEvent]:
+def account_events(harness: AppHarness, action: str, account: str = ACCOUNT) -> list[AuditEvent]:
     """Events of the account's own audit log, newest first."""
-    record = harness.services.directory.read(ACCOUNT)
+    record = harness.services.directory.read(account)
     assert record is not None
     with harness.services.registry.reading(record.tenant) as session:
         found = session.query(AuditEvent).filter_by(action=action).order_by(AuditEvent.created_at.desc())
