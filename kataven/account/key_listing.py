@@ -207,12 +207,15 @@ def _rows(
 ) -> Sequence[ApiKey]:
     """Up to `limit` + 1 keys, in the reverse order if `start` is backwards."""
     backwards = start is not None and start.backwards
-    statement = select(ApiKey).where(*matches_text(wanted.text), wanted.in_group(columns)).limit(limit + 1)
+    # The rows are read after the limit was applied: `ApiKey.columns` is computed for each row below a sort.
+    found = select(ApiKey.id).where(*matches_text(wanted.text), wanted.in_group(columns)).limit(limit + 1)
     if start is not None:
-        statement = statement.where(_precedes(wanted.order, start, reverse=backwards))
+        found = found.where(_precedes(wanted.order, start, reverse=backwards))
     sort = (_sort_value(wanted.order, _COLUMNS[wanted.order.value.removeprefix("-")]), ApiKey.id)
     is_descending = wanted.order.is_descending != backwards
-    return session.scalars(statement.order_by(*(one.desc() if is_descending else one for one in sort))).all()
+    in_order = [one.desc() if is_descending else one.asc() for one in sort]
+    of_page = found.order_by(*in_order).subquery()
+    return session.scalars(select(ApiKey).join(of_page, of_page.c.id == ApiKey.id).order_by(*in_order)).all()
 
 
 def _position(order: KeyOrder, key: ApiKey, *, backwards: bool = False) -> OrderPosition:
