@@ -53,9 +53,12 @@ def upgrade() -> None:
     )
     op.create_index("former_secrets_of_key", "former_secrets", ["key_id", "generation"])
     op.create_index("former_secrets_pepper_id", "former_secrets", ["pepper_id"])
+    newest = [sa.text("created_at DESC"), sa.text("id DESC")]
+    op.create_index("audit_events_of_target", "audit_events", ["target", *newest])
 
 
 def downgrade() -> None:
+    op.drop_index("audit_events_of_target")
     op.drop_table("former_secrets")
     op.drop_column("api_keys", "rotated_at")
     op.drop_column("api_keys", "generation")

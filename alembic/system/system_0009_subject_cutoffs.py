@@ -1,4 +1,4 @@
-"""Users as revocation targets: since when their tokens are refused, and in which accounts they are blocked."""
+"""Users as revocation targets: since when their tokens are refused, and in which accounts they are blocked. Accounts' rotation policy."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -10,6 +10,8 @@ depends_on = None
 
 
 def upgrade() -> None:
+    op.add_column("accounts", sa.Column("rotate_after_days", sa.Integer(), nullable=True))
+    op.create_check_constraint("accounts_rotate_after_days_positive", "accounts", "rotate_after_days > 0")
     op.create_table(
         "subject_cutoffs",
         sa.Column("subject", sa.Uuid(), nullable=False),
@@ -47,3 +49,5 @@ def downgrade() -> None:
     op.drop_table("subject_blocks")
     op.drop_index("subject_cutoffs_account_not_before", table_name="subject_cutoffs")
     op.drop_table("subject_cutoffs")
+    op.drop_constraint("accounts_rotate_after_days_positive", "accounts")
+    op.drop_column("accounts", "rotate_after_days")

@@ -14,16 +14,9 @@ from typing import Any
 from uuid import UUID
 
 from sqlalchemy import (
-    ColumnElement,
-    DateTime,
-    and_,
-    cast,
     delete,
-    false,
     func,
     insert,
-    literal_column,
-    not_,
     or_,
     select,
     update,
@@ -33,22 +26,13 @@ from sqlalchemy.orm import Session, undefer_group
 from kataven.account import audit
 from kataven.account.audit import Actor
 from kataven.account.errors import Conflict, LimitAboveAccount, NotFound, WiderScopes
+from kataven.account.key_status import ANY_COLUMNS, KeyStatus, has_status, moment_in
 from kataven.account.models import KEY_COLUMNS, KEY_RULES, ApiKey, FormerSecret
 from kataven.account.paging import Page, Position, newest_first
 from kataven.identity import scopes
 from kataven.identity.issuer import IssuedKey
 from kataven.identity.peppers import KeyHash
 from kataven.ratelimit.policy import LIMIT_FIELDS, KeyLimits, Limits, contradictions
-
-
-class KeyStatus(StrEnum):
-    """Whether a key is accepted, and if not, the reason."""
-
-    ACTIVE = "active"
-    EXPIRED = "expired"
-    REVOKED = "revoked"
-    PAUSED = "paused"
-    NOT_YET_VALID = "not_yet_valid"
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,55 +83,10 @@ class KeyRules:
 
 DEFAULT_RULES = KeyRules()
 
-# From the row as JSON, which exists before `account_0003`, too. A NULL there and a missing column are the same.
-_PAUSED_AT = KEY_COLUMNS.op("->>")(literal_column("'paused_at'"))
-_NOT_BEFORE = cast(KEY_COLUMNS.op("->>")(literal_column("'not_before'")), DateTime(timezone=True))
-
-_REVOKED = ApiKey.disabled_at.is_not(None)
-_EXPIRED = and_(ApiKey.expires_at.is_not(None), ApiKey.expires_at <= func.clock_timestamp())
-_PAUSED = _PAUSED_AT.is_not(None)
-_NOT_YET_VALID = and_(_NOT_BEFORE.is_not(None), func.clock_timestamp() < _NOT_BEFORE)
-
 
 def has_rules(columns: Mapping[str, Any]) -> bool:
     """Whether a row as JSON has columns for rules. False before `account_0003`."""
     return "scopes" in columns
-
-
-def moment_in(columns: Mapping[str, Any], name: str) -> datetime | None:
-    """A time in a row as JSON. None if the column is NULL or does not exist."""
-    text = columns.get(name)
-    return None if text is None else datetime.fromisoformat(text)
-
-
-def status(key: ApiKey, now: datetime) -> KeyStatus:
-    """A key that is revoked and expired is reported as revoked."""
-    if key.disabled_at is not None:
-        return KeyStatus.REVOKED
-    if key.expires_at is not None and key.expires_at <= now:
-        return KeyStatus.EXPIRED
-    if moment_in(key.columns, "paused_at") is not None:
-        return KeyStatus.PAUSED
-    not_before = moment_in(key.columns, "not_before")
-    if not_before is not None and now < not_before:
-        return KeyStatus.NOT_YET_VALID
-    return KeyStatus.ACTIVE
-
-
-def has_status(only: KeyStatus) -> list[ColumnElement[bool]]:
-    """The conditions of `status`, by the clock of the database."""
-    order = (
-        (KeyStatus.REVOKED, _REVOKED),
-        (KeyStatus.EXPIRED, _EXPIRED),
-        (KeyStatus.PAUSED, _PAUSED),
-        (KeyStatus.NOT_YET_VALID, _NOT_YET_VALID),
-    )
-    conditions: list[ColumnElement[bool]] = []
-    for candidate, condition in order:
-        if candidate is only:
-            return [*conditions, condition]
-        conditions.append(not_(func.coalesce(condition, false())))
-    return conditions
 
 
 def issue(
@@ -187,38 +126,6 @@ def issue(
 def listing(session: Session, limit: int, after: Position | None) -> Page[ApiKey]:
     """A page of keys, newest first, including revoked and expired keys."""
     return newest_first(session, ApiKey, limit, after)
-
-
-def search(
-    session: Session,
-    limit: int,
-    start: Position | None,
-    text: str = "",
-    only: KeyStatus | None = None,
-    *,
-    unused_for: timedelta | None = None,
-    expires_within: timedelta | None = None,
-) -> Page[ApiKey]:
-    """A page of keys, newest first, with this status, by the clock of the database.
-
-    `text` is a part of the name (ignoring case), or the complete id or hint. Empty: all keys. A key that was never used
-    counts as unused since its creation. Expired keys don't expire any more.
-    """
-    where: list[ColumnElement[bool]] = []
-    if text:
-        found = [ApiKey.name.icontains(text, autoescape=True), ApiKey.hint == text]
-        if (key_id := _id_in(text)) is not None:
-            found.append(ApiKey.id == key_id)
-        where.append(or_(*found))
-    if only is not None:
-        where += has_status(only)
-    if unused_for is not None:
-        last_use = func.coalesce(ApiKey.last_used_at, ApiKey.created_at)
-        where.append(last_use < func.clock_timestamp() - unused_for)
-    if expires_within is not None:
-        where += [ApiKey.disabled_at.is_(None), ApiKey.expires_at > func.clock_timestamp()]
-        where.append(ApiKey.expires_at <= func.clock_timestamp() + expires_within)
-    return newest_first(session, ApiKey, limit, start, *where)
 
 
 def find(session: Session, candidates: Sequence[KeyHash]) -> ApiKey | None:
@@ -387,7 +294,7 @@ class BulkAction(StrEnum):
 
 def change_many(session: Session, action: BulkAction, key_ids: Sequence[UUID], actor: Actor) -> list[KeyChange]:
     """Revoke, pause or resume keys. Returns the outcomes in the order of `key_ids`."""
-    statement = select(ApiKey.id, ApiKey.disabled_at, _PAUSED_AT.is_not(None)).where(ApiKey.id.in_(key_ids))
+    statement = select(ApiKey.id, ApiKey.disabled_at, ANY_COLUMNS.paused_at.is_not(None)).where(ApiKey.id.in_(key_ids))
     # In the order of the ids, so that two requests never wait for each other's rows.
     rows = session.execute(statement.order_by(ApiKey.id).with_for_update()).all()
     known = {key_id: (disabled_at is not None, paused) for key_id, disabled_at, paused in rows}
@@ -423,13 +330,6 @@ def _not_revoked(session: Session, key_id: UUID) -> ApiKey:
     if key.disabled_at is not None:
         raise Conflict("A revoked API key can't be changed. Create a new one.")
     return key
-
-
-def _id_in(text: str) -> UUID | None:
-    try:
-        return UUID(text)
-    except ValueError:
-        return None
 
 
 def _locked(session: Session, key_id: UUID) -> ApiKey:

@@ -104,6 +104,12 @@ def listing(
     return newest_first(session, AuditEvent, limit, after, *where)
 
 
+def of_target(session: Session, target: str, limit: int) -> Sequence[AuditEvent]:
+    """The latest events about `target`, newest first."""
+    events = select(AuditEvent).where(AuditEvent.target == target)
+    return session.scalars(events.order_by(AuditEvent.created_at.desc(), AuditEvent.id.desc()).limit(limit)).all()
+
+
 @dataclass(frozen=True, slots=True)
 class AuditFacets:
     """The actors and actions of the newest events, offered as filters."""

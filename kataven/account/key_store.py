@@ -12,7 +12,8 @@ from sqlalchemy import Row, bindparam, text, update
 from sqlalchemy.orm import Session
 
 from kataven.account import rotation
-from kataven.account.api_keys import KeyRules, moment_in
+from kataven.account.api_keys import KeyRules
+from kataven.account.key_status import moment_in
 from kataven.account.models import ApiKey, FormerSecret
 from kataven.identity.conditions import AddressRules
 from kataven.identity.errors import AccountOutOfStep, VerifierUnavailable

@@ -148,6 +148,18 @@ class ApiKey(AccountBase):
         CheckConstraint("octet_length(key_hash) = 32", name="api_keys_key_hash_length"),
         Index("api_keys_newest_first", text("created_at DESC"), text("id DESC")),
         Index("api_keys_pepper_id", "pepper_id"),
+        # For filters and orders of lists. None on `last_used_at`: it would slow down the update after each use.
+        Index("api_keys_by_name", text("lower(name)"), "id"),
+        Index("api_keys_by_expiry", text("COALESCE(expires_at, 'infinity'::timestamptz)"), "id"),
+        *(
+            Index(
+                f"api_keys_with_{column}",
+                text("created_at DESC"),
+                text("id DESC"),
+                postgresql_where=text(f"{column} IS NOT NULL"),
+            )
+            for column in ("paused_at", "not_before", "browser_use_at")
+        ),
     )
 
     id: Mapped[UUID] = mapped_column(primary_key=True, default=uuid4)
@@ -286,7 +298,10 @@ class AuditEvent(AccountBase):
     """An event of the audit log. Written in the transaction of the change that it records."""
 
     __tablename__ = "audit_events"
-    __table_args__ = (Index("audit_events_newest_first", text("created_at DESC"), text("id DESC")),)
+    __table_args__ = (
+        Index("audit_events_newest_first", text("created_at DESC"), text("id DESC")),
+        Index("audit_events_of_target", "target", text("created_at DESC"), text("id DESC")),
+    )
 
     id: Mapped[UUID] = mapped_column(primary_key=True, default=uuid4)
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())

@@ -17,8 +17,9 @@ from sqlalchemy import delete, func, insert, select, update
 from sqlalchemy.orm import Session
 
 from kataven.account import audit
-from kataven.account.api_keys import DEFAULT_RULES, KeyRules, moment_in
+from kataven.account.api_keys import DEFAULT_RULES, KeyRules
 from kataven.account.audit import Actor
+from kataven.account.key_status import moment_in
 from kataven.account.models import KEY_COLUMNS, ApiKey, FormerSecret, WidgetKey
 from kataven.account.rotation import is_accepted
 from kataven.revocation.target import secrets_of

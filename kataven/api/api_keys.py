@@ -12,10 +12,12 @@ from pydantic import AfterValidator, Field, StringConstraints, WithJsonSchema
 from sqlalchemy.orm import Session
 
 from kataven.account import api_keys, audit, expiry, rotation
-from kataven.account.api_keys import BulkAction, KeyOutcome, KeyRules, KeyStatus, moment_in
+from kataven.account.api_keys import BulkAction, KeyOutcome, KeyRules
 from kataven.account.audit import Actor
 from kataven.account.errors import WiderScopes
 from kataven.account.expiry import Expiry
+from kataven.account.key_search import KeyFilter, search
+from kataven.account.key_status import KeyStatus, columns_of, is_rotation_due, moment_in, secret_created_at, status
 from kataven.account.models import ApiKey, FormerSecret
 from kataven.identity.issuer import IssuedKey
 from kataven.identity.token import TokenKind
@@ -63,6 +65,7 @@ SERVER_SET = frozenset(
         "last_used_at",
         "browser_use_at",
         "secret_created_at",
+        "rotation_due",
         "former_secrets",
         "key",
     }
@@ -150,6 +153,10 @@ class ApiKeyView(View):
     not_before: datetime | None
     paused_at: datetime | None
     secret_created_at: datetime = Field(description="When the current secret was created.")
+    rotation_due: bool = Field(
+        description="Whether the current secret is older than the account's policy allows. It remains accepted: rotate "
+        "the key. Always false without a policy, and for revoked and expired keys."
+    )
     former_secrets: list[FormerSecretView] = Field(description="Up to 5 secrets that were replaced, latest first.")
 
 
@@ -250,6 +257,9 @@ class ApiKeyQuery(FilteredPageQuery):
     expires_within: Days | None = Field(
         default=None, description="Only valid keys that expire within this number of days."
     )
+    rotation_due: bool | None = Field(
+        default=None, description="Only keys that are due for rotation by the account's policy; or false, the others."
+    )
     q: SearchText | None = Field(
         default=None, description="A part of the name, ignoring case; or the complete ID, or the last 8 characters."
     )
@@ -265,19 +275,23 @@ class ApiKeyQuery(FilteredPageQuery):
 )
 def list_api_keys(context: RequestContext, query: ApiKeyQuery) -> Response:
     """Includes revoked and expired keys, unless a filter excludes them."""
-    now, after = datetime.now(UTC), query.after
+    now, rotate_after = datetime.now(UTC), context.account.rotate_after_days
+    wanted = KeyFilter(
+        query.q or "",
+        None if query.status is None else KeyStatus(query.status),
+        unused_for=_days(query.unused_for),
+        expires_within=_days(query.expires_within),
+        rotation_due=query.rotation_due,
+        rotate_after=_days(rotate_after),
+    )
     with context.reading() as session:
-        page = api_keys.search(
-            session,
-            query.limit,
-            after,
-            query.q or "",
-            None if query.status is None else KeyStatus(query.status),
-            unused_for=None if query.unused_for is None else timedelta(days=query.unused_for),
-            expires_within=None if query.expires_within is None else timedelta(days=query.expires_within),
-        )
+        page = search(session, query.limit, query.after, wanted, columns_of(context.account.tenant))
         former = _former_secrets(session, page.rows)
-        return write_page(page, lambda key: shape(key, now, former.get(key.id, ())), query)
+        return write_page(page, lambda key: shape(key, now, rotate_after, former.get(key.id, ())), query)
+
+
+def _days(count: int | None) -> timedelta | None:
+    return None if count is None else timedelta(days=count)
 
 
 @blueprint.operation(
@@ -308,7 +322,7 @@ def create_api_key(context: RequestContext, body: ApiKeyInput) -> Response:
 
     def create(session: Session, issued: IssuedKey) -> dict[str, Any]:
         key = api_keys.issue(session, body.name, issued, expires_at, context.actor, rules, limits)
-        return shape(key, now)
+        return shape(key, now, context.account.rotate_after_days)
 
     def respond(created: dict[str, Any], key: str) -> Response:
         return write_json({**created, "key": key}, 201, {"Cache-Control": "no-store"})
@@ -337,7 +351,9 @@ def rotate_api_key(context: RequestContext, key_id: UUID, body: RotateInput) -> 
 
     def create(session: Session, issued: IssuedKey) -> dict[str, Any]:
         rotated = rotation.rotate(session, key_id, issued, body.grace_seconds, context.actor)
-        shaped = shape(rotated.key, now, rotation.former_secrets(session, [key_id])[key_id])
+        shaped = shape(
+            rotated.key, now, context.account.rotate_after_days, rotation.former_secrets(session, [key_id])[key_id]
+        )
         if rotated.replaced:
             replaced.append((record_intent(context, str(key_id), revoked=False), rotated.event_id))
         return shaped
@@ -367,7 +383,7 @@ def change_former_secret(context: RequestContext, key_id: UUID, body: FormerSecr
     with context.writing() as session:
         ended = rotation.shorten(session, key_id, body.ends_in_seconds, context.actor)
         former = rotation.former_secrets(session, [key_id]).get(key_id, ())
-        changed = shape(ended.key, datetime.now(UTC), former)
+        changed = shape(ended.key, datetime.now(UTC), context.account.rotate_after_days, former)
         intent = record_intent(context, str(key_id), revoked=False, secrets_below=ended.below)
     changed["receipt"] = revoke_credentials(context, intent, ended.event_id)
     return write_json(changed)
@@ -437,7 +453,8 @@ def change_api_key(context: RequestContext, key_id: UUID, body: ApiKeyPatch) -> 
             key, event = api_keys.revoke(session, key_id, context.actor)
         if given.keys() - {"name"}:
             intent = record_intent(context, str(key_id), revoked="disabled" in given)
-        changed = shape(key, datetime.now(UTC), _former_secrets(session, [key]).get(key_id, ()))
+        former = _former_secrets(session, [key]).get(key_id, ())
+        changed = shape(key, datetime.now(UTC), context.account.rotate_after_days, former)
     if intent is not None:
         # Even for a key that was revoked before: the first request may have failed before its receipt.
         changed["receipt"] = revoke_credentials(context, intent, event)
@@ -483,14 +500,16 @@ def _former_secrets(session: Session, keys: Sequence[ApiKey]) -> Mapping[UUID, S
     return rotation.former_secrets(session, [key.id for key in keys if rotation.SINCE_COLUMN in key.columns])
 
 
-def shape(key: ApiKey, now: datetime, former: Sequence[FormerSecret] = ()) -> dict[str, Any]:
+def shape(
+    key: ApiKey, now: datetime, rotate_after_days: int | None, former: Sequence[FormerSecret] = ()
+) -> dict[str, Any]:
     """An API key as the API returns it. `former` are its former secrets, the latest first."""
     rules = KeyRules.of(key)
     return {
         "id": key.id,
         "name": key.name,
         "hint": key.hint,
-        "status": api_keys.status(key, now),
+        "status": status(key, now),
         "created_at": key.created_at,
         "created_by": key.created_by,
         "expires_at": key.expires_at,
@@ -504,6 +523,7 @@ def shape(key: ApiKey, now: datetime, former: Sequence[FormerSecret] = ()) -> di
         "browser_use_at": moment_in(key.columns, "browser_use_at"),
         "not_before": rules.not_before,
         "paused_at": moment_in(key.columns, "paused_at"),
-        "secret_created_at": former[0].rotated_at if former else key.created_at,
+        "secret_created_at": secret_created_at(key),
+        "rotation_due": is_rotation_due(key, now, rotate_after_days),
         "former_secrets": [fields_of(secret, FormerSecretView.model_fields) for secret in former],
     }

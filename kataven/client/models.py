@@ -168,6 +168,9 @@ class ApiKey:
     paused_at: datetime | None
     secret_created_at: datetime
     """When the current secret was created."""
+    rotation_due: bool
+    """Whether the current secret is older than the account's policy allows. It remains accepted: rotate the key.
+    Always false without a policy, and for revoked and expired keys."""
     former_secrets: tuple[FormerSecret, ...]
     """Up to 5 secrets that were replaced, latest first."""
 

@@ -160,20 +160,46 @@ def repair(as_json: bool) -> None:
 @click.option("--max-key-expiry-days", type=WholeNumber(most=MAX_DAYS), help="Maximum lifetime of API keys, in days.")
 @click.option("--no-max-key-expiry", is_flag=True, help="Remove the maximum lifetime.")
 @click.option("--existing", is_flag=True, help="Also shorten the lifetime of existing keys.")
+@click.option(
+    "--rotate-after-days", type=WholeNumber(most=MAX_DAYS), help="Mark keys as due for rotation at this age, in days."
+)
+@click.option("--no-rotate-after-days", is_flag=True, help="Mark no keys as due for rotation.")
 @as_json
 @report_errors
 def policy(
-    account: str, max_key_expiry_days: int | None, no_max_key_expiry: bool, existing: bool, as_json: bool
+    account: str,
+    max_key_expiry_days: int | None,
+    no_max_key_expiry: bool,
+    existing: bool,
+    rotate_after_days: int | None,
+    no_rotate_after_days: bool,
+    as_json: bool,
 ) -> None:
-    """Set the maximum lifetime of the API keys of ACCOUNT."""
-    if (max_key_expiry_days is None) != no_max_key_expiry:
+    """Set the maximum lifetime of the API keys of ACCOUNT, and the age at which their secrets are due for rotation.
+
+    A key that is due remains accepted: GET /v1/api-keys and the Hub show it. The age counts from the last rotation.
+    """
+    lifetime, rotation = (max_key_expiry_days, no_max_key_expiry), (rotate_after_days, no_rotate_after_days)
+    if _is_twice(*lifetime):
         raise click.UsageError("Pass either --max-key-expiry-days N or --no-max-key-expiry.")
+    if _is_twice(*rotation):
+        raise click.UsageError("Pass either --rotate-after-days N or --no-rotate-after-days.")
+    if not any((*lifetime, *rotation)):
+        raise click.UsageError("Pass --max-key-expiry-days N, --rotate-after-days N, or the option that removes one.")
     from kataven.operations import account_status
 
-    shortened, receipt = account_status.change_key_policy(
-        current().operator, account, max_key_expiry_days, existing=existing
-    )
-    print_fields({"keys_shortened": shortened, **receipt.as_json()}, as_json=as_json)
+    operator, fields = current().operator, {}
+    if any(rotation):
+        account_status.change_rotation_policy(operator, account, rotate_after_days)
+        fields["rotate_after_days"] = rotate_after_days
+    if any(lifetime):
+        done = account_status.change_key_policy(operator, account, max_key_expiry_days, existing=existing)
+        fields |= {"keys_shortened": done[0], **done[1].as_json()}
+    print_fields(fields, as_json=as_json)
+
+
+def _is_twice(value: int | None, removed: bool) -> bool:
+    return value is not None and removed
 
 
 def show_limits(account: str, given: dict[str, int | None], *, as_json: bool) -> None:
@@ -222,12 +248,13 @@ def _repaired(found: RepairResult) -> dict[str, Any]:
 
 
 def _show_account(account: str, as_json: bool) -> None:
-    from kataven.system import accounts, limits
+    from kataven.system import accounts, limits, rotation_policy
     from kataven.system.models import AccountRateLimits
 
     with current().operator.system.reading() as session:
         row = accounts.read(session, account)
         own = limits.limits_of(session.get(AccountRateLimits, account))
+        rotate_after_days = rotation_policy.read(session, account)
     fields: dict[str, Any] = {
         "account": row.account_id,
         "name": row.account_name,
@@ -238,6 +265,7 @@ def _show_account(account: str, as_json: bool) -> None:
         "zitadel_org_id": row.zitadel_org_id,
         "discoverable": row.discoverable,
         "max_key_expiry_days": row.max_key_expiry_days,
+        "rotate_after_days": rotate_after_days,
         **asdict(own),
         "created_at": row.created_at.isoformat(timespec="seconds"),
     }

@@ -3,72 +3,50 @@
 from __future__ import annotations
 
 import sys
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 import click
 
 from kataven.account.expiry import Expiry
+from kataven.commands import key_rotation
 from kataven.commands.context import current
+from kataven.commands.key_options import KeyName, Moment, NetworkAddress, account_option
+from kataven.commands.key_output import NOT_LOGGED, moment_text, print_change
 from kataven.commands.options import KeyId, WholeNumber
 from kataven.commands.output import as_json, print_fields, print_rows, report_errors
 
 if TYPE_CHECKING:
     from kataven.identity.scopes import KnownScopes
-    from kataven.operations.keys import ChangedKey, KeyDetails
+    from kataven.operations.keys import KeyDetails
 
-group = click.Group("keys", help="Create, list, pause and revoke the API keys of accounts.")
+group = click.Group("keys", help="Create, list, rotate, pause and revoke the API keys of accounts.")
+group.add_command(key_rotation.rotate)
+group.add_command(key_rotation.end_former_secret)
 
-MAX_NAME = 200
 STATUSES = ("active", "expired", "revoked", "paused", "not_yet_valid")
 """The values of `KeyStatus`, whose module imports the database's libraries."""
-
-_NOT_LOGGED = "Warning: the operator audit log was unavailable; the account's own audit log has the event."
-
-account_option = click.option("--account", required=True, help="Account of the key.")
-
-
-class KeyName(click.ParamType[str]):
-    """The display name of a key: one line of printable characters, which the API accepts as well."""
-
-    name = "name"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        text = str(value).strip()
-        if not text or len(text) > MAX_NAME or not text.isprintable():
-            self.fail(f"must be one line of 1 to {MAX_NAME} characters", param, ctx)
-        return text
-
-
-class NetworkAddress(click.ParamType[str]):
-    """An IP address, or a network in CIDR notation."""
-
-    name = "network"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        from kataven.identity.conditions import network_of
-
-        try:
-            return network_of(str(value))
-        except ValueError as error:
-            self.fail(f"{value!r} {error}", param, ctx)
 
 
 @group.command("list")
 @account_option
 @click.option("--search", default="", help="Part of a name, or the id, or the last 8 characters of a key.")
 @click.option("--status", type=click.Choice(STATUSES), help="Only keys with this status.")
+@click.option("--rotation-due", is_flag=True, help="Only keys that are due for rotation by the account's policy.")
 @click.option("--limit", type=WholeNumber(most=10_000), default=100, show_default=True, help="Maximum number of keys.")
 @as_json
 @report_errors
-def list_keys(account: str, search: str, status: str | None, limit: int, as_json: bool) -> None:
+def list_keys(account: str, search: str, status: str | None, rotation_due: bool, limit: int, as_json: bool) -> None:
     """List the API keys of an account, newest first, without their secrets."""
-    from kataven.account.api_keys import KeyStatus
+    from kataven.account.key_status import KeyStatus
     from kataven.operations import keys
 
     only = KeyStatus(status) if status else None
-    page = keys.listing(current().operator, account, limit, text=search.strip(), status=only)
-    empty = "No keys match." if search or status else f"No keys yet. Create one: {_create_command(account)}"
+    due = True if rotation_due else None
+    page = keys.listing(current().operator, account, limit, text=search.strip(), status=only, rotation_due=due)
+    is_filtered = search or status or rotation_due
+    empty = "No keys match." if is_filtered else f"No keys yet. Create one: {_create_command(account)}"
     print_rows([_row(key, as_json=as_json) for key in page.rows], as_json=as_json, empty=empty)
     if page.next is not None:
         click.echo(f"More than {limit} keys match. Use --search, or a higher --limit.", err=True)
@@ -81,12 +59,15 @@ def list_keys(account: str, search: str, status: str | None, limit: int, as_json
 @report_errors
 def show(key_id: UUID, account: str, as_json: bool) -> None:
     """Show one API key, without its secret. KEY_ID is its id."""
+    from kataven.operations import key_rotation as rotations
     from kataven.operations import keys
 
     operator = current().operator
     key = keys.read(operator, account, key_id)
     revoked_by = keys.revoked_by(operator, account, key)
-    more = {"pepper": key.pepper, "revoked_by": revoked_by}
+    found = rotations.former_secrets(operator, account, key_id)
+    former = [key_rotation.former_secret_fields(one) if as_json else one.hint for one in found]
+    more = {"former_secrets": former, "pepper": key.pepper, "revoked_by": revoked_by}
     print_fields({"account": account, **_row(key, as_json=as_json), **_conditions(key), **more}, as_json=as_json)
 
 
@@ -115,6 +96,7 @@ def show(key_id: UUID, account: str, as_json: bool) -> None:
     help="Reject the key from this address or network. Can be repeated.",
 )
 @click.option("--from-browsers", is_flag=True, help="Accept the key from browsers.")
+@click.option("--not-before", type=Moment(), help="Reject the key before this time, such as 2027-01-31T12:00Z.")
 @as_json
 @report_errors
 def create(
@@ -126,6 +108,7 @@ def create(
     allowed: tuple[str, ...],
     denied: tuple[str, ...],
     from_browsers: bool,
+    not_before: datetime | None,
     as_json: bool,
 ) -> None:
     """Create an API key. Prints the complete key once, on standard output; only its hash is stored.
@@ -137,7 +120,7 @@ def create(
     from kataven.operations import keys
 
     operator = current().operator
-    rules = KeyRules(_scopes(scopes, read_only, operator.services.scopes), allowed, denied, from_browsers)
+    rules = KeyRules(_scopes(scopes, read_only, operator.services.scopes), allowed, denied, from_browsers, not_before)
     created = keys.create(operator, account, name, Expiry(expires) if expires else None, rules=rules)
     if as_json:
         fields = {
@@ -148,7 +131,7 @@ def create(
         }
         print_fields(fields, as_json=True)
         return
-    expiry = "never expires" if created.key.expires_at is None else f"expires {_moment(created.key.expires_at)}"
+    expiry = "never expires" if created.key.expires_at is None else f"expires {moment_text(created.key.expires_at)}"
     click.echo(
         f"Created key {created.key.id} of {account}; it {expiry}. Store it now: it is not shown again.", err=True
     )
@@ -181,9 +164,9 @@ def revoke(key_id: UUID | None, account: str | None, secret_stdin: bool, as_json
         raise click.UsageError("Missing --account: the account of the key.")
     done = keys.revoke(operator, account, key_id)
     if done.was_revoked:
-        click.echo(f"The key was already revoked at {_moment(done.key.revoked_at)}.", err=True)
+        click.echo(f"The key was already revoked at {moment_text(done.key.revoked_at)}.", err=True)
     if not done.is_logged:
-        click.echo(_NOT_LOGGED, err=True)
+        click.echo(NOT_LOGGED, err=True)
     fields = {"account": account, "revoked": str(done.key.id), "name": done.key.name, "hint": done.key.hint}
     print_fields({**fields, **done.receipt.as_json()}, as_json=as_json)
 
@@ -200,7 +183,7 @@ def pause(key_id: UUID, account: str, as_json: bool) -> None:
     """
     from kataven.operations import keys
 
-    _print_change(account, "paused", keys.pause(current().operator, account, key_id), as_json=as_json)
+    print_change(account, "paused", keys.pause(current().operator, account, key_id), as_json=as_json)
 
 
 @group.command("resume")
@@ -212,14 +195,7 @@ def resume(key_id: UUID, account: str, as_json: bool) -> None:
     """Accept a paused API key again. KEY_ID is its id. Prints the receipt."""
     from kataven.operations import keys
 
-    _print_change(account, "resumed", keys.resume(current().operator, account, key_id), as_json=as_json)
-
-
-def _print_change(account: str, change: str, done: ChangedKey, *, as_json: bool) -> None:
-    if not done.is_logged:
-        click.echo(_NOT_LOGGED, err=True)
-    fields = {"account": account, change: str(done.key.id), "name": done.key.name, "hint": done.key.hint}
-    print_fields({**fields, **done.receipt.as_json()}, as_json=as_json)
+    print_change(account, "resumed", keys.resume(current().operator, account, key_id), as_json=as_json)
 
 
 def _scopes(names: tuple[str, ...], read_only: bool, known: KnownScopes) -> tuple[str, ...] | None:
@@ -250,11 +226,12 @@ def _row(key: KeyDetails, *, as_json: bool) -> dict[str, Any]:
         "hint": key.hint,
         "status": str(key.status),
         "scopes": full_access if key.rules.scopes is None else list(key.rules.scopes),
-        "last_used_at": _moment(key.last_used_at),
-        "expires_at": _moment(key.expires_at),
-        "revoked_at": _moment(key.revoked_at),
-        "created_at": _moment(key.created_at),
+        "last_used_at": moment_text(key.last_used_at),
+        "expires_at": moment_text(key.expires_at),
+        "revoked_at": moment_text(key.revoked_at),
+        "created_at": moment_text(key.created_at),
         "created_by": key.created_by,
+        "rotation_due": key.rotation_due,
     }
 
 
@@ -263,14 +240,11 @@ def _conditions(key: KeyDetails) -> dict[str, Any]:
         "allowed_addresses": list(key.rules.allowed_addresses),
         "denied_addresses": list(key.rules.denied_addresses),
         "from_browsers": key.rules.from_browsers,
-        "browser_use_at": _moment(key.browser_use_at),
-        "not_before": _moment(key.rules.not_before),
-        "paused_at": _moment(key.paused_at),
+        "browser_use_at": moment_text(key.browser_use_at),
+        "not_before": moment_text(key.rules.not_before),
+        "paused_at": moment_text(key.paused_at),
+        "secret_created_at": moment_text(key.secret_created_at),
     }
-
-
-def _moment(moment: Any) -> str | None:
-    return None if moment is None else str(moment.isoformat(timespec="seconds"))
 
 
 def _create_command(account: str) -> str:

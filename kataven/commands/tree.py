@@ -11,7 +11,7 @@ COMMANDS = {
         ("completion", "completion", "command", "Print the script that completes commands in a shell."),
         ("doctor", "doctor", "command", "Check the installation, and print what to change."),
         ("events", "events", "group", "Receive security events of the identity provider."),
-        ("keys", "keys", "group", "Create, list, pause and revoke the API keys of accounts."),
+        ("keys", "keys", "group", "Create, list, rotate, pause and revoke the API keys of accounts."),
         ("limits", "limits", "group", "Show and change the rate limits of accounts and keys."),
         ("migrations", "migrations", "group", "Migrate the system database and the databases of accounts."),
         ("oidc", "oidc", "group", "Check the OpenID Connect issuer."),

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import hashlib
 from functools import cache
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
-from flask import Flask, request, url_for
+from flask import Flask, Response, request, url_for
 from markupsafe import Markup
 
 from kataven.hub import (
@@ -22,10 +23,12 @@ from kataven.hub import (
 )
 from kataven.hub.console import account, accounts, audit_log, health, keys, migrations
 from kataven.hub.console import people as console_people
+from kataven.hub.csrf_mask import mask
 from kataven.hub.page_blueprint import current_hub_request
 from kataven.hub.pages import agents, api_keys, audit, branding, home, people, sessions, try_it, widget_keys
 from kataven.hub.session_middleware import HubServices
 from kataven.web import hardening
+from kataven.web.compression import compress
 from kataven.web.schema import MAX_BODY_BYTES
 from kataven.web.services import Services
 
@@ -72,9 +75,18 @@ def create(services: Services, hub_services: HubServices) -> Flask:
     sign_in_audit.install(services.metrics)
     for blueprint in BLUEPRINTS:
         app.register_blueprint(blueprint)
+    app.after_request(_compress)
     app.context_processor(_for_templates)
     app.jinja_env.globals["report_error"] = _report_error  # macros have no access to the template context
     return app
+
+
+def _compress(response: Response) -> Response:
+    """Compress pages and static files. Pages with a new secret are responses to POST, which are not compressed."""
+    if request.endpoint == "static" and response.status_code == HTTPStatus.OK:
+        response.direct_passthrough = False
+        response.get_data()  # into memory: the files are small
+    return compress(response)
 
 
 def _for_templates() -> dict[str, Any]:
@@ -95,11 +107,10 @@ def _notice() -> str | None:
 def _csrf() -> Markup:
     session = current_hub_request().session
     field = Markup('<input type="hidden" name="{}" value="{}">')
+    token = field.format(session_middleware.CSRF_FIELD, mask(session.csrf))
     if session.account is None:
-        return field.format(session_middleware.CSRF_FIELD, session.csrf)
-    return field.format(session_middleware.CSRF_FIELD, session.csrf) + field.format(
-        late_forms.IN_ACCOUNT, session.account
-    )
+        return token
+    return token + field.format(late_forms.IN_ACCOUNT, session.account)
 
 
 def _report_error(field_id: str | None, message: str | None) -> str:

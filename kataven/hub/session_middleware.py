@@ -17,6 +17,7 @@ from werkzeug.wrappers import Response as AnyResponse
 
 from kataven.hub import devices, sign_in_audit
 from kataven.hub.anonymous import ANONYMOUS_SECONDS, COOKIE_PREFIX
+from kataven.hub.csrf_mask import unmask
 from kataven.hub.page_blueprint import (
     HubRequest,
     PageAccess,
@@ -185,8 +186,8 @@ def _read_session(hub_request: HubRequest) -> None:
 
 def has_csrf_token(hub_request: HubRequest) -> bool:
     """Whether the form of this request contains the CSRF token of this session."""
-    sent = request.form.get(CSRF_FIELD, "")
-    return hmac.compare_digest(sent.encode(), hub_request.session.csrf.encode())
+    sent = unmask(request.form.get(CSRF_FIELD, ""))
+    return hmac.compare_digest(sent, hub_request.session.csrf.encode())
 
 
 def check_form() -> AnyResponse | None:

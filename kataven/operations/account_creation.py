@@ -10,7 +10,7 @@ from typing import Any
 from kataven.operations.operator import Operator, OperatorServices
 from kataven.revocation.receipt import RevocationUnconfirmed
 from kataven.revocation.target import RevocationTarget
-from kataven.system import accounts, limits, operators, schema, servers
+from kataven.system import accounts, limits, operators, rotation_policy, schema, servers
 from kataven.system.addresses import read_address
 from kataven.system.database import SystemDatabase
 from kataven.system.models import Account, AccountStatus
@@ -30,6 +30,7 @@ class NewAccount:
     discoverable: bool = False
     max_key_expiry_days: int | None = None
     limits: Mapping[str, int] = field(default_factory=dict)
+    rotate_after_days: int | None = None
 
 
 def prepare_system(url: str) -> None:
@@ -89,6 +90,9 @@ def create_with(
             accounts.reserve(session, _row(new, server_name))
             if new.limits:
                 limits.write(session, new.account, new.limits)
+            if new.rotate_after_days is not None:
+                session.flush()
+                rotation_policy.write(session, new.account, new.rotate_after_days)
         try:
             built = build(reservation)
         except BaseException:

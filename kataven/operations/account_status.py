@@ -18,7 +18,7 @@ from kataven.operations.operator import Operator
 from kataven.revocation.receipt import Receipt
 from kataven.revocation.revocation import Intent
 from kataven.revocation.target import RevocationTarget
-from kataven.system import accounts, intents, operators
+from kataven.system import accounts, intents, operators, rotation_policy
 from kataven.system.models import Account, AccountStatus, OperatorEvent
 
 ACTIVE, SUSPENDED, ARCHIVED = AccountStatus.ACTIVE, AccountStatus.SUSPENDED, AccountStatus.ARCHIVED
@@ -94,6 +94,17 @@ def change_key_policy(
     receipt = revoke(intent)
     _add_receipt(operator, event_id, receipt, {"keys_shortened": shortened})
     return shortened, receipt
+
+
+def change_rotation_policy(operator: Operator, account: str, days: int | None) -> None:
+    """Mark keys whose secret is older than `days` as due for rotation; None: no keys. Their secrets remain accepted.
+
+    Every worker applies it within a second. Raises NoSuchAccount or SystemSchemaBehind.
+    """
+    with operator.system.writing() as session:
+        rotation_policy.write(session, account, days)
+        operators.record(session, operator.name, "account.policy_changed", account, {"rotate_after_days": days})
+    operator.services.revocation.announce(RevocationTarget(account))
 
 
 def add_intent(session: Session, account: str) -> Intent:

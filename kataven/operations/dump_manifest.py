@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy.orm import Session
 
 from kataven.operations.account_creation import NewAccount
-from kataven.system import accounts, limits
+from kataven.system import accounts, limits, rotation_policy
 from kataven.system.models import AccountRateLimits
 from kataven.tenancy.databases.dumps import Dump
 from kataven.tenancy.errors import DumpUnreadable
@@ -28,6 +28,8 @@ class DumpManifest:
     max_key_expiry_days: int | None
     limits: dict[str, int]
     revision: str | None
+    rotate_after_days: int | None = None
+    """Missing in manifests of earlier releases."""
 
     def as_json(self, dump: Dump) -> str:
         return json.dumps({"format": FORMAT, "sha256": dump.sha256, **asdict(self)}, indent=2) + "\n"
@@ -42,6 +44,7 @@ class DumpManifest:
             self.discoverable,
             self.max_key_expiry_days,
             self.limits,
+            self.rotate_after_days,
         )
 
 
@@ -57,6 +60,7 @@ def manifest_of(session: Session, account: str) -> DumpManifest:
         max_key_expiry_days=row.max_key_expiry_days,
         limits={} if own is None else asdict(limits.limits_of(own)),
         revision=row.schema_revision,
+        rotate_after_days=rotation_policy.read(session, account),
     )
 
 

@@ -9,17 +9,20 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
 from sqlalchemy.orm import Session
 
 from kataven.account import api_keys, audit, expiry, key_revocation
-from kataven.account.api_keys import DEFAULT_RULES, KeyRules, KeyStatus, moment_in
+from kataven.account.api_keys import DEFAULT_RULES, KeyRules
 from kataven.account.audit import Actor
 from kataven.account.errors import NotFound
 from kataven.account.expiry import Expiry
+from kataven.account.key_search import KeyFilter, search
+from kataven.account.key_status import KeyStatus, columns_of, is_rotation_due, moment_in, secret_created_at
+from kataven.account.key_status import status as status_of
 from kataven.account.models import ApiKey
 from kataven.account.paging import Page, Position
 from kataven.identity import token as tokens
@@ -56,6 +59,9 @@ class KeyDetails:
     paused_at: datetime | None
     browser_use_at: datetime | None
     """When a browser last sent the key, and it was rejected."""
+    secret_created_at: datetime
+    rotation_due: bool
+    """Whether the account's policy says that the key should get a new secret."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,19 +102,23 @@ def listing(
     *,
     text: str = "",
     status: KeyStatus | None = None,
+    rotation_due: bool | None = None,
 ) -> Page[KeyDetails]:
     """A page of the account's keys. Raises NoSuchAccount, TenancyError or SystemDatabaseUnavailable."""
-    operator.read_account(account)
+    record = operator.read_account(account)
+    days = record.rotate_after_days
+    rotate_after = None if days is None else timedelta(days=days)
+    wanted = KeyFilter(text, status, rotation_due=rotation_due, rotate_after=rotate_after)
     with operator.sessions.reading(account) as session:
-        page = api_keys.search(session, limit, start, text, status)
-        return Page([_details(key) for key in page.rows], page.next, page.previous)
+        page = search(session, limit, start, wanted, columns_of(record.tenant))
+        return Page([details_of(key, days) for key in page.rows], page.next, page.previous)
 
 
 def read(operator: Operator, account: str, key_id: UUID) -> KeyDetails:
     """Raises NoSuchAccount, NotFound, TenancyError or SystemDatabaseUnavailable."""
-    operator.read_account(account)
+    record = operator.read_account(account)
     with operator.sessions.reading(account) as session:
-        return _details(api_keys.read(session, key_id))
+        return details_of(api_keys.read(session, key_id), record.rotate_after_days)
 
 
 def find_by_secret(operator: Operator, secret: str) -> tuple[str, KeyDetails]:
@@ -120,13 +130,13 @@ def find_by_secret(operator: Operator, secret: str) -> tuple[str, KeyDetails]:
     token = tokens.parse(secret)
     if token.kind is not TokenKind.API_KEY:
         raise NotACredential("This is a widget key, which is public. Disable it on the page Widget keys of the Hub.")
-    operator.read_account(token.account)
+    record = operator.read_account(token.account)
     candidates = operator.services.issuer.candidates(token.text)
     with operator.sessions.reading(token.account) as session:
         key = api_keys.find(session, candidates)
         if key is None:
             raise NotFound("API key")
-        return token.account, _details(key)
+        return token.account, details_of(key, record.rotate_after_days)
 
 
 def require_account(found: str, given: str | None) -> None:
@@ -151,7 +161,7 @@ def create(
     that starts at the same time covers the key. `condition` is called with the locked row. Raises what it raises, and
     NoSuchAccount, WrongStatus, ExpiryExceedsPolicy, TenancyError or VerifierUnavailable.
     """
-    operator.read_account(account)
+    record = operator.read_account(account)
     issued = operator.services.issuer.issue(TokenKind.API_KEY, account)  # may call the auth-service: before the lock
     with operator.system.writing() as system:
         row = accounts.read(system, account, lock=True)
@@ -161,7 +171,8 @@ def create(
             condition(row)
         expires_at = _expires_at(expires, row.max_key_expiry_days)
         with operator.sessions.writing(account) as session:
-            key = _details(api_keys.issue(session, name, issued, expires_at, operator.actor, rules, limits))
+            new = api_keys.issue(session, name, issued, expires_at, operator.actor, rules, limits)
+            key = details_of(new, record.rotate_after_days)
         detail: dict[str, Any] = {"key_id": str(key.id), "name": name, "hint": key.hint}
         detail["expires_at"] = _text(expires_at)
         if rules != DEFAULT_RULES:
@@ -176,15 +187,15 @@ def revoke(operator: Operator, account: str, key_id: UUID) -> KeyRevocation:
     Uses the same sequence as the API. Raises NoSuchAccount, NotFound, TenancyError or SystemDatabaseUnavailable;
     RevocationUnconfirmed if the key is revoked but no receipt could be obtained.
     """
-    operator.read_account(account)
+    record = operator.read_account(account)
     revocation = operator.services.revocation
     with operator.sessions.writing(account) as session:
         was_revoked = api_keys.read(session, key_id).disabled_at is not None
         key, event_id = api_keys.revoke(session, key_id, operator.actor)
-        details = _details(key)
+        details = details_of(key, record.rotate_after_days)
         intent = key_revocation.write_intent(revocation, account, str(key_id))
     receipt = key_revocation.complete(revocation, intent, event_id, lambda: operator.sessions.writing(account))
-    is_logged = _record(operator, account, REVOKED, details, receipt)
+    is_logged = record_change(operator, account, REVOKED, details, receipt)
     return KeyRevocation(details, receipt, was_revoked, is_logged)
 
 
@@ -202,13 +213,13 @@ def resume(operator: Operator, account: str, key_id: UUID) -> ChangedKey:
 def _change(
     operator: Operator, account: str, key_id: UUID, change: Callable[[Session, UUID, Actor], ApiKey], action: str
 ) -> ChangedKey:
-    operator.read_account(account)
+    record = operator.read_account(account)
     revocation = operator.services.revocation
     with operator.sessions.writing(account) as session:
-        details = _details(change(session, key_id, operator.actor))
+        details = details_of(change(session, key_id, operator.actor), record.rotate_after_days)
         intent = key_revocation.write_intent(revocation, account, str(key_id), revoked=False)
     receipt = key_revocation.complete(revocation, intent, None, lambda: operator.sessions.writing(account))
-    return ChangedKey(details, receipt, _record(operator, account, action, details, receipt))
+    return ChangedKey(details, receipt, record_change(operator, account, action, details, receipt))
 
 
 def revoked_by(operator: Operator, account: str, key: KeyDetails) -> str | None:
@@ -219,9 +230,21 @@ def revoked_by(operator: Operator, account: str, key: KeyDetails) -> str | None:
         return audit.revoked_by(session, "api_key.revoked", {key.id: key.revoked_at}).get(str(key.id))
 
 
-def _record(operator: Operator, account: str, action: str, key: KeyDetails, receipt: Receipt) -> bool:
-    """The key is changed by now, so an unavailable log must not hide the receipt."""
-    detail = {"key_id": str(key.id), "name": key.name, "hint": key.hint, "receipt": receipt.as_json()}
+def record_change(
+    operator: Operator,
+    account: str,
+    action: str,
+    key: KeyDetails,
+    receipt: Receipt | None,
+    more: Mapping[str, Any] | None = None,
+) -> bool:
+    """Add an event to the operator audit log. Returns False if the log is unavailable.
+
+    The key is changed by now, so an unavailable log must not hide the receipt.
+    """
+    detail: dict[str, Any] = {"key_id": str(key.id), "name": key.name, "hint": key.hint, **(more or {})}
+    if receipt is not None:
+        detail["receipt"] = receipt.as_json()
     try:
         with operator.system.writing() as system:
             operators.record(system, operator.name, action, account, detail)
@@ -238,12 +261,14 @@ def _expires_at(expires: Expiry | None, max_days: int | None) -> datetime | None
     return expiry.expires_at(expires, datetime.now(UTC), max_days)
 
 
-def _details(key: ApiKey) -> KeyDetails:
+def details_of(key: ApiKey, rotate_after_days: int | None) -> KeyDetails:
+    """A stored key. The policy of the account says whether it is due for rotation."""
+    now = datetime.now(UTC)
     return KeyDetails(
         id=key.id,
         name=key.name,
         hint=key.hint,
-        status=api_keys.status(key, datetime.now(UTC)),
+        status=status_of(key, now),
         created_at=key.created_at,
         created_by=key.created_by,
         expires_at=key.expires_at,
@@ -254,6 +279,8 @@ def _details(key: ApiKey) -> KeyDetails:
         limits=key.limits or {},
         paused_at=moment_in(key.columns, "paused_at"),
         browser_use_at=moment_in(key.columns, "browser_use_at"),
+        secret_created_at=secret_created_at(key),
+        rotation_due=is_rotation_due(key, now, rotate_after_days),
     )
 
 

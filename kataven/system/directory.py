@@ -24,6 +24,7 @@ from kataven.system.database import SystemDatabase
 from kataven.system.limits import COLUMNS as LIMIT_COLUMNS
 from kataven.system.limits import limits_of
 from kataven.system.models import Account, AccountRateLimits, AccountStatus, RegisteredServer
+from kataven.system.rotation_policy import ROTATE_AFTER_DAYS
 from kataven.tenancy.directory import Tenant
 from kataven.tenancy.error_classification import is_about_schema
 from kataven.tenancy.prepared_statements import PREPARED
@@ -49,6 +50,8 @@ class AccountRecord:
     max_key_expiry_days: int | None
     limits: Limits
     tenant: Tenant
+    rotate_after_days: int | None = None
+    """After how many days a secret of an API key is due for rotation; None: never."""
     revoked_keys: journal.Generations | None = None
     """The account's journalled keys; None if they are too many, or were not read: each key must be looked up."""
     cutoff_mark: float = cutoffs.NO_MARK
@@ -74,6 +77,7 @@ def record_query() -> Select[*tuple[Any, ...]]:
             *(getattr(AccountRateLimits, column) for column in LIMIT_COLUMNS),
             RegisteredServer.url,
             DIRECT_URL,
+            ROTATE_AFTER_DAYS,
         )
         .join(RegisteredServer, Account.server == RegisteredServer.name)
         .join(AccountRateLimits, AccountRateLimits.account_id == Account.account_id, isouter=True)
@@ -107,6 +111,7 @@ def record_of(
         tenant=address_of(database, row.url, row.direct_url).tenant(
             row.account_id, row.database_name, row.schema_revision
         ),
+        rotate_after_days=row.rotate_after_days,
         revoked_keys=revoked_keys,
         cutoff_mark=cutoff_mark,
     )

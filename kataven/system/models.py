@@ -10,9 +10,11 @@ from uuid import UUID, uuid4
 from sqlalchemy import (
     BigInteger,
     CheckConstraint,
+    Column,
     DateTime,
     ForeignKey,
     Index,
+    Integer,
     SmallInteger,
     Text,
     UniqueConstraint,
@@ -67,8 +69,12 @@ class Account(SystemBase):
             f"status IN ({', '.join(repr(str(status)) for status in AccountStatus)})", name="accounts_status_known"
         ),
         CheckConstraint("max_key_expiry_days > 0", name="accounts_max_key_expiry_days_positive"),
+        # Not mapped, because a system database before `system_0009` lacks the column: see `rotation_policy`.
+        Column("rotate_after_days", Integer),
+        CheckConstraint("rotate_after_days > 0", name="accounts_rotate_after_days_positive"),
         Index("accounts_server_database_name", "server", "database_name", unique=True),
     )
+    __mapper_args__ = {"exclude_properties": ["rotate_after_days"]}  # noqa: RUF012  SQLAlchemy's own protocol
 
     account_id: Mapped[str] = mapped_column(primary_key=True)
     account_name: Mapped[str]

@@ -104,6 +104,6 @@ EXPLANATIONS = {
     "seconds.",
     "gateway_misconfigured": "The gateway in front of this API calls `/v1/verify` with parameters that don't exist or "
     "have a wrong value. `errors` names them. Only the operator of the gateway can fix this.",
-    "unavailable": "A dependency of this request is unavailable, or the server is overloaded. Retry after `Retry-After` "
-    "seconds. Other accounts may not be affected.",
+    "unavailable": "A dependency of this request is unavailable, or the server is overloaded. Retry after "
+    "`Retry-After` seconds. Other accounts may not be affected.",
 }

@@ -9,13 +9,19 @@ from uuid import uuid4
 
 import pytest
 
+import app as factory
+from kataven import settings
 from kataven.account import peppers, restore_keys, rotation
 from kataven.account.audit import Actor
 from kataven.dev.embedded.postgres import EmbeddedPostgres
-from kataven.revocation.target import RevocationTarget, secrets_of
+from kataven.dev.personas import Persona
+from kataven.identity.principal import Role
+from kataven.revocation.target import RevocationTarget, RevokedKey, secrets_of
 from kataven.system import accounts, journal
+from kataven.system.directory import Directory
 from kataven.system.schema import ACCOUNT_SCHEMA
-from tests.support.app_harness import AppHarness, Caller
+from kataven.web.services import EXTENSION
+from tests.support.app_harness import AppHarness, Caller, new_account
 from tests.support.servers import ask
 from tests.support.waiting import wait_until
 from tests.support.walk import World, connected
@@ -272,6 +278,57 @@ def test_a_former_secret_counts_for_its_pepper(harness: AppHarness, alice: Calle
     ended(alice, key_id)
     with harness.services.registry.reading(record.tenant) as session:
         assert peppers.in_use(session)["dev1"] == before - 1
+
+
+def test_a_former_secret_moves_to_the_current_pepper_when_it_is_used(harness: AppHarness) -> None:
+    new_account(harness.services, "rotated-pepper")
+    owner = harness.user(Persona("petra", "Petra", "rotated-pepper", Role.OWNER))
+    key_id, old = created(owner)
+    new = rotated(owner, key_id)["key"]
+    record = harness.services.directory.read("rotated-pepper")
+    assert record is not None
+
+    def in_use() -> dict[str, int]:
+        with harness.services.registry.reading(record.tenant) as session:
+            return {pepper: count for pepper, count in peppers.in_use(session).items() if count}
+
+    assert in_use() == {"dev1": 2}
+    ring = "2099a:" + "bm5u" * 11 + "," + harness.environ["KATAVEN_PEPPERS"]
+    app = factory.create_api(settings.load({**harness.environ, "KATAVEN_PEPPERS": ring}))
+    try:
+        for secret, found in ((old, {"dev1": 1, "2099a": 1}), (new, {"2099a": 2})):
+            assert Caller(app, {"Authorization": f"Bearer {secret}"}).get("/v1/me").status_code == 200
+            assert in_use() == found
+        assert owner.patch(f"/v1/api-keys/{key_id}/former-secret", {"ends_in_seconds": 0}).status_code == 200
+        refused = Caller(app, {"Authorization": f"Bearer {old}"}).get("/v1/me")
+        assert refused.get_json()["code"] == "rotated_credential"
+    finally:
+        app.extensions[EXTENSION].stop()
+
+
+def test_redis_and_the_journal_both_record_the_end_of_a_secret(harness: AppHarness, alice: Caller) -> None:
+    """A failover can lose the account's database and the journal together. Redis's record is the third one."""
+    key_id, _ = created(alice)
+    rotated(alice, key_id)
+    ended(alice, key_id)
+    services = harness.services
+    with services.directory.database.reading() as session:
+        assert journal.of_key(session, "acme", secrets_of(key_id)) == {secrets_of(key_id): 1}
+    former, current = (RevokedKey("acme", secrets_of(key_id), generation) for generation in (0, 1))
+    assert services.revocation.is_recently_revoked(former)
+    assert not services.revocation.is_recently_revoked(current)
+    assert not services.revocation.is_recently_revoked(RevokedKey("acme", key_id))
+    assert RevokedKey("acme", secrets_of(key_id), 1) in services.revocation.recently_revoked(), "for the journal"
+
+    after_a_failover = Directory(
+        services.directory.database,
+        services.revocation.guard,
+        is_recently_revoked=services.revocation.is_recently_revoked,
+    )
+    without_entries = journal.EMPTY
+    assert after_a_failover.journalled_secret("acme", without_entries, key_id, 0) == (False, True)
+    assert after_a_failover.journalled_secret("acme", without_entries, key_id, 1) == (False, False)
+    assert services.directory.journalled_secret("acme", without_entries, key_id, 0) == (False, False), "no failover"
 
 
 class TestAfterAFailover:

@@ -66,6 +66,7 @@ KEY_LISTED = {
     "not_before": None,
     "paused_at": None,
     "secret_created_at": "2026-01-02T03:04:05Z",
+    "rotation_due": False,
     "former_secrets": [],
 }
 

@@ -3,23 +3,30 @@
 from __future__ import annotations
 
 import json
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 from click.testing import Result
+from sqlalchemy import make_url, text
 
 import app as factory
 from kataven import settings
+from kataven.dev.embedded.postgres import EmbeddedPostgres
 from kataven.identity.peppers import PepperRing
 from kataven.operations import account_status
 from kataven.operations.operator import Operator
 from kataven.revocation import RevocationUnconfirmed
-from kataven.system import accounts
-from kataven.system.errors import WrongStatus
+from kataven.system import accounts, rotation_policy, servers
+from kataven.system.database import SystemDatabase
+from kataven.system.directory import Directory
+from kataven.system.errors import SystemSchemaBehind, WrongStatus
 from kataven.system.models import AccountStatus, OperatorEvent
+from kataven.system.schema import SYSTEM_SCHEMA
+from kataven.tenancy.server import DatabaseServer
 from kataven.web.services import EXTENSION
 from tests.support.app_harness import AppHarness, Caller, new_account
+from tests.support.waiting import wait_until
 
 
 def flask(harness: AppHarness, *words: str) -> Result:
@@ -85,6 +92,72 @@ def test_policy_shortens_existing_keys_only_with_existing(harness: AppHarness) -
     assert life == timedelta(days=30)
     assert run_json(harness, "accounts", "policy", "tightened", "--no-max-key-expiry")["keys_shortened"] == 0
     assert flask(harness, "accounts", "policy", "tightened").exit_code == 2
+
+
+def test_rotation_policy_marks_keys_with_older_secrets(harness: AppHarness) -> None:
+    account = "aging"
+    new_account(harness.services, account)
+    now = datetime.now(UTC)
+    for name, columns in {
+        "fresh": {},
+        "old": {"created_at": now - timedelta(days=91)},
+        "old but rotated": {"created_at": now - timedelta(days=91), "rotated_at": now - timedelta(days=1)},
+        "revoked": {"created_at": now - timedelta(days=91), "disabled_at": now},
+        "expired": {"created_at": now - timedelta(days=91), "expires_at": now - timedelta(days=1)},
+    }.items():
+        caller = harness.bearer(harness.new_key(account, name=name, **columns))
+        assert name in ("revoked", "expired") or caller.get("/v1/me").status_code == 200
+
+    def due() -> list[str]:
+        return [key["name"] for key in harness.bearer(key).get("/v1/api-keys").get_json() if key["rotation_due"]]
+
+    key = harness.new_key(account, name="caller")
+    assert due() == []
+    policy = ("accounts", "policy", account)
+    assert run_json(harness, *policy, "--rotate-after-days", "90") == {"rotate_after_days": 90}
+    wait_until(lambda: due() == ["old"], 60)
+    listed = harness.bearer(key).get("/v1/api-keys?rotation_due=true").get_json()
+    assert [found["name"] for found in listed] == ["old"]
+    others = harness.bearer(key).get("/v1/api-keys?rotation_due=false").get_json()
+    assert sorted(found["name"] for found in others) == ["caller", "expired", "fresh", "old but rotated", "revoked"]
+    printed = run_json(harness, "keys", "list", "--account", account, "--rotation-due")
+    assert [(found["name"], found["rotation_due"]) for found in printed] == [("old", True)]
+    assert run_json(harness, "accounts", "show", account)["rotate_after_days"] == 90
+    assert audit_events(harness, account)[-1] == {"action": "account.policy_changed", "rotate_after_days": 90}
+
+    both = run_json(harness, *policy, "--no-rotate-after-days", "--max-key-expiry-days", "365")
+    assert both["rotate_after_days"] is None
+    assert both["keys_shortened"] == 0
+    assert due() == []
+    assert harness.bearer(key).get("/v1/api-keys?rotation_due=true").get_json() == []
+    assert flask(harness, *policy, "--no-rotate-after-days", "--rotate-after-days", "3").exit_code == 2
+    assert flask(harness, *policy, "--rotate-after-days", "0").exit_code == 2
+
+
+def test_rotation_policy_needs_the_newest_system_schema(harness: AppHarness, postgres: EmbeddedPostgres) -> None:
+    """Workers serve a system database that is not migrated yet; only the command that sets the policy is refused."""
+    server = DatabaseServer(make_url(postgres.url("postgres")))
+    with server.maintenance() as maintenance:
+        maintenance.create("kataven_before_policy", "template0")
+    with server.connect("kataven_before_policy") as connection:
+        SYSTEM_SCHEMA.upgrade(connection, "system_0007")
+    database = SystemDatabase(postgres.url("kataven_before_policy"))
+    try:
+        with database.writing() as session:
+            servers.ensure_default(session)
+            session.execute(
+                text(
+                    "INSERT INTO accounts (account_id, account_name, database_name, server, status)"
+                    " VALUES ('acme', 'Acme', 'acme', 'default', 'active')"
+                )
+            )
+        found = Directory(database, harness.services.revocation.guard).read("acme")
+        assert found is not None
+        assert found.rotate_after_days is None
+        with pytest.raises(SystemSchemaBehind), database.writing() as session:
+            rotation_policy.write(session, "acme", 90)
+    finally:
+        database.close()
 
 
 def test_pepper_can_be_retired_once_its_keys_have_moved_to_the_current_one(

@@ -88,6 +88,7 @@ def test_dump_has_mode_0600_and_does_not_interrupt_requests(harness: AppHarness,
 def test_deleted_account_is_refused_and_restored_from_its_dump(harness: AppHarness, postgres: EmbeddedPostgres) -> None:
     caller = new_account_with_key(harness, "to-delete", "Front desk", "Order desk")
     ended = caller.get("/v1/api-keys").get_json()[0]
+    run_json(harness, "policy", "to-delete", "--rotate-after-days", "180")
     told = delete(harness, "to-delete")
     assert told["workers"] == told["acknowledged"] == 1
     assert status(harness, "to-delete") is None
@@ -100,6 +101,7 @@ def test_deleted_account_is_refused_and_restored_from_its_dump(harness: AppHarne
     assert agents_of(caller) == ["Front desk", "Order desk"]
     assert caller.get("/v1/api-keys").get_json()[0]["id"] == ended["id"]
     assert run_json(harness, "limits", "to-delete")["per_minute"] == 1_000_000
+    assert run_json(harness, "show", "to-delete")["rotate_after_days"] == 180
     assert "already exists" in flask(harness, "restore", "to-delete", "--from", told["dump"]).stderr
 
 
@@ -137,6 +139,41 @@ def test_loaded_dump_replaces_all_data_and_keeps_revoked_keys_revoked(harness: A
     run_json(harness, "load", "loaded", "--from", done["replaced"], "--yes-replace", "loaded")
     run_json(harness, "resume", "loaded")
     assert agents_of(kept) == ["New", "Old"]
+
+
+@pytest.mark.parametrize("way", ["load", "restore"])
+def test_ended_secret_stays_ended_in_a_dump_of_any_time(harness: AppHarness, way: str) -> None:
+    """One dump from before the rotation, one from between the rotation and the end of the old secret."""
+    account = f"rotated-{way}"
+    caller = new_account_with_key(harness, account, "Front desk")
+    old, owner = caller, harness.user(_owner(account))
+    key_id = old.get("/v1/me").get_json()["credential"]["id"]
+    dumps = [run_json(harness, "dump", account)["dump"]]
+    new = harness.bearer(owner.post(f"/v1/api-keys/{key_id}/rotate", {}).get_json()["key"])
+    dumps.append(run_json(harness, "dump", account)["dump"])
+    assert owner.patch(f"/v1/api-keys/{key_id}/former-secret", {"ends_in_seconds": 0}).status_code == 200
+    for dump in dumps:
+        if way == "load":
+            run_json(harness, "suspend", account)
+            run_json(harness, "load", account, "--from", dump, "--yes-replace", account)
+            run_json(harness, "resume", account)
+            assert (code(old), new.get("/v1/me").status_code) == ("rotated_credential", 200)
+            assert agents_of(new) == ["Front desk"]
+        else:  # an earlier dump of a deleted account restores no key at all
+            delete(harness, account)
+            assert run_json(harness, "restore", account, "--from", dump)["keys_ended"] >= 1
+            assert code(old) in {"revoked_credential", "rotated_credential", "invalid_credential"}
+            assert new.get("/v1/me").status_code in {401, 403}
+
+
+def test_last_dump_of_a_deleted_account_restores_the_current_secret_only(harness: AppHarness) -> None:
+    old = new_account_with_key(harness, "rotated-deleted")
+    owner, key_id = harness.user(_owner("rotated-deleted")), old.get("/v1/me").get_json()["credential"]["id"]
+    new = harness.bearer(owner.post(f"/v1/api-keys/{key_id}/rotate", {}).get_json()["key"])
+    assert owner.patch(f"/v1/api-keys/{key_id}/former-secret", {"ends_in_seconds": 0}).status_code == 200
+    dump = delete(harness, "rotated-deleted")["dump"]
+    run_json(harness, "restore", "rotated-deleted", "--from", dump)
+    assert (code(old), new.get("/v1/me").status_code) == ("rotated_credential", 200)
 
 
 def test_key_whose_revocation_was_lost_is_revoked_in_a_loaded_or_restored_dump(

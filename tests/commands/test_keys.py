@@ -15,9 +15,9 @@ from uuid import uuid4
 import pytest
 
 from kataven import settings
-from kataven.account import api_keys
-from kataven.account.api_keys import KeyStatus
 from kataven.account.expiry import Expiry
+from kataven.account.key_search import KeyFilter, search
+from kataven.account.key_status import KeyStatus
 from kataven.account.models import AuditEvent
 from kataven.authservice.server import AuthServer, AuthService
 from kataven.commands import keys as commands
@@ -52,9 +52,9 @@ def events(harness: AppHarness, action: str, account: str = ACCOUNT) -> list[dic
         return [{"actor": event.actor, **event.detail} for event in found]
 
 
-def account_events(harness: AppHarness, action: str) -> list[AuditEvent]:
+def account_events(harness: AppHarness, action: str, account: str = ACCOUNT) -> list[AuditEvent]:
     """Events of the account's own audit log, newest first."""
-    record = harness.services.directory.read(ACCOUNT)
+    record = harness.services.directory.read(account)
     assert record is not None
     with harness.services.registry.reading(record.tenant) as session:
         found = session.query(AuditEvent).filter_by(action=action).order_by(AuditEvent.created_at.desc())
@@ -389,8 +389,8 @@ def test_unused_status_filter_matches_everything(harness: AppHarness, account: s
     record = harness.services.directory.read(account)
     assert record is not None
     with harness.services.registry.reading(record.tenant) as session:
-        every = api_keys.search(session, 1_000, None).rows
-        by_status = [key for status in KeyStatus for key in api_keys.search(session, 1_000, None, "", status).rows]
+        every = search(session, 1_000, None, KeyFilter()).rows
+        by_status = [key for status in KeyStatus for key in search(session, 1_000, None, KeyFilter(status=status)).rows]
     assert sorted(key.id for key in by_status) == sorted(key.id for key in every)
 
 

@@ -256,5 +256,14 @@ def test_json_of_commands_that_printed_only_text(harness: AppHarness) -> None:
 def test_group_is_loaded_once_and_lists_its_commands() -> None:
     group = cli.get_command(click.Context(cli), "keys")
     assert isinstance(group, click.Group)
-    assert sorted(group.commands) == ["create", "list", "pause", "resume", "revoke", "show"]
+    assert sorted(group.commands) == [
+        "create",
+        "end-former-secret",
+        "list",
+        "pause",
+        "resume",
+        "revoke",
+        "rotate",
+        "show",
+    ]
     assert isinstance(cli, LazyGroup)

@@ -35,6 +35,8 @@ UNKNOWN = {
     "keys create account": ["--account", "typo", "--name", "x"],
     "keys list account": ["--account", "typo"],
     "keys pause account": ["00000000-0000-0000-0000-000000000000", "--account", "typo"],
+    "keys rotate account": ["00000000-0000-0000-0000-000000000000", "--account", "typo"],
+    "keys end-former-secret account": ["00000000-0000-0000-0000-000000000000", "--account", "typo"],
     "keys resume account": ["00000000-0000-0000-0000-000000000000", "--account", "typo"],
     "keys revoke account": ["00000000-0000-0000-0000-000000000000", "--account", "typo"],
     "keys show account": ["00000000-0000-0000-0000-000000000000", "--account", "typo"],

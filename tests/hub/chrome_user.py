@@ -121,6 +121,13 @@ class ChromeUser:
 
     def violations(self) -> list[str]:
         """Serious and critical violations that axe finds: the rule and the element."""
+        return self._violations({"serious", "critical"})
+
+    def all_violations(self) -> list[str]:
+        """Every violation that axe finds."""
+        return self._violations({"minor", "moderate", "serious", "critical"})
+
+    def _violations(self, impacts: set[str]) -> list[str]:
         self.chrome.execute_script(AXE.read_text("utf-8"))
         found = self.chrome.execute_async_script(
             "const done = arguments[arguments.length - 1]; axe.run().then(done, error => done({error: String(error)}))"
@@ -129,7 +136,7 @@ class ChromeUser:
         return [
             f"{violation['id']}: {node['html']}"
             for violation in found["violations"]
-            if violation["impact"] in {"serious", "critical"}
+            if violation["impact"] in impacts
             for node in violation["nodes"]
         ]
 

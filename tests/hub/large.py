@@ -22,9 +22,16 @@ SELECT gen_random_uuid(), 'Agent ' || n, 'Answers number ' || n, 'sales', 'activ
 FROM generate_series(1, :count) n
 """
 _KEYS = """
-INSERT INTO api_keys (id, name, key_hash, pepper_id, hint, created_by, created_at, disabled_at)
+INSERT INTO api_keys (id, name, key_hash, pepper_id, hint, created_by, created_at, disabled_at, last_used_at,
+                      expires_at, scopes, paused_at, browser_use_at, rotated_at)
 SELECT gen_random_uuid(), 'Server ' || n, sha256(('large api key ' || n)::bytea), 'dev1', lpad(n::text, 8, '0'),
-       :person, now() - n * interval '1 hour', CASE WHEN n % 3 = 0 THEN now() - n * interval '1 minute' END
+       :person, now() - n * interval '1 day', CASE WHEN n % 3 = 0 THEN now() - n * interval '1 minute' END,
+       CASE WHEN n % 4 > 0 THEN now() - (n % 140) * n * interval '10 minutes' END,
+       CASE WHEN n % 5 > 0 THEN now() + (n - 20) * interval '17 hours' END,
+       CASE n % 6 WHEN 1 THEN ARRAY['agents:read', 'widget-keys:read'] WHEN 2 THEN ARRAY['agents:write']
+                  WHEN 5 THEN ARRAY['agents:read', 'api-keys:read', 'widget-keys:read', 'widget-settings:read'] END,
+       CASE WHEN n % 31 = 7 THEN now() END, CASE WHEN n % 29 = 5 THEN now() END,
+       CASE WHEN n % 8 = 2 THEN now() - n * interval '2 hours' END
 FROM generate_series(1, :count) n
 """
 _WIDGET_KEYS = """
@@ -72,6 +79,12 @@ def fill_account(engine: Engine) -> None:
             (_REVOCATIONS, 0),
         ):
             connection.execute(text(statement), {"person": PERSON, "count": count})
+
+
+def fill_keys(engine: Engine) -> None:
+    """Only the keys."""
+    with engine.begin() as connection:
+        connection.execute(text(_KEYS), {"person": PERSON, "count": KEYS})
 
 
 def fill_system(engine: Engine) -> None:

@@ -31,7 +31,13 @@ SHARED = {
     "widget": "/widget",
     "accounts": "/accounts",
 }
-OWNERS = {"agent-new": "/agents/new", "audit-log": "/audit-log", "nothing": "/nowhere", "not-for-you": "/console"}
+OWNERS = {
+    "agent-new": "/agents/new",
+    "api-key-new": "/settings/api-keys/new",
+    "audit-log": "/audit-log",
+    "nothing": "/nowhere",
+    "not-for-you": "/console",
+}
 CONSOLE = {
     "console-accounts": "/console",
     "console-accounts-none": "/console?q=nobody-there",
@@ -106,6 +112,15 @@ def lists_of_alice(user: ChromeUser, camera: Camera) -> None:
     user.go("/settings/api-keys")
     user.press("Next keys")
     camera.take("large-api-keys-second")
+    user.go("/settings/api-keys?show=expires_soon&sort=expires")
+    camera.take("large-api-keys-expiring", dark=True)
+    user.go("/settings/api-keys?q=Server+10&sort=name")
+    user.press("Server 10")
+    camera.take("large-api-key", dark=True)
+    for button in ("Edit", "Rotate…", "Reduce scopes…", "Revoke…"):
+        user.press(button)
+        camera.take(f"large-api-key-{button.partition(' ')[0].rstrip('…').lower()}")
+        user.press("Cancel")
 
 
 def lists_of_olivia(user: ChromeUser, camera: Camera) -> None:
@@ -135,7 +150,7 @@ def as_alice(user: ChromeUser, camera: Camera) -> None:
     user.type("name", "For a picture")
     user.press("Create agent")
     camera.take("agent")
-    user.go("/settings/api-keys")
+    user.go("/settings/api-keys/new")
     user.press("Create API key")
     camera.take("api-keys-problem")
     user.type("name", "For a picture")
@@ -144,7 +159,14 @@ def as_alice(user: ChromeUser, camera: Camera) -> None:
     user.chrome.refresh()
     camera.take("api-key-made-reloaded")
     user.go("/settings/api-keys")
-    user.find("[aria-label='Revoke For a picture']").click()
+    user.press("For a picture")
+    user.press("Rotate…")
+    user.press("Create new secret")
+    camera.take("api-key-rotated", dark=True)
+    user.press("Done: show the state of the old secret")
+    camera.take("api-key")
+    user.press("Revoke…")
+    user.press("Revoke key")
     camera.take("api-key-revoked")
     user.go("/settings/widget-keys")
     user.type("name", "For a picture")

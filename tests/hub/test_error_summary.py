@@ -36,7 +36,7 @@ def test_error_summary_lists_invalid_fields_in_page_order(alice: HubBrowser) -> 
 @pytest.mark.parametrize(
     ("path", "form", "target"),
     [
-        ("/settings/api-keys", {"name": "", "expiry": "never"}, "name"),
+        ("/settings/api-keys/new", {"name": "", "expiry": "never"}, "name"),
         ("/settings/widget-keys", {"name": "x", "domain_allowlist": "http://acme.com"}, "domain_allowlist"),
         ("/widget", {"accent_color": "red"}, "accent_color"),
     ],

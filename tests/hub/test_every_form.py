@@ -59,10 +59,10 @@ def new_agent(browser: HubBrowser, _: AppHarness) -> Things:
 
 def new_key(browser: HubBrowser, _: AppHarness) -> Things:
     name = f"Key {next(NAMES)}"
-    browser.get("/settings/api-keys")
-    browser.post("/settings/api-keys", {"name": name, "expiry": "never"})
+    browser.get("/settings/api-keys/new")
+    browser.post("/settings/api-keys/new", {"name": name, "expiry": "never"})
     page = browser.get("/settings/api-keys").text
-    found = re.search(rf'/settings/api-keys/([0-9a-f-]+)/revoke">[^\n]*aria-label="Revoke {name}"', page)
+    found = re.search(rf'/settings/api-keys/([0-9a-f-]+)"><bdi>{name}</bdi>', page)
     assert found
     return {"key_id": found[1]}
 
@@ -71,6 +71,13 @@ def paused_key(browser: HubBrowser, harness: AppHarness) -> Things:
     things = new_key(browser, harness)
     browser.get(f"/settings/api-keys/{things['key_id']}")
     browser.post(f"/settings/api-keys/{things['key_id']}/pause")
+    return things
+
+
+def rotated_key(browser: HubBrowser, harness: AppHarness) -> Things:
+    things = new_key(browser, harness)
+    browser.get(f"/settings/api-keys/{things['key_id']}/rotate")
+    assert browser.post(f"/settings/api-keys/{things['key_id']}/rotate", {"grace": "60"}).status_code == 201
     return things
 
 
@@ -175,18 +182,28 @@ EXAMPLES: dict[str, Example] = {
     "/sessions/<session>/end": Example("/sessions", then="done", prepare=other_browser),
     "/sessions/end-all": Example("/sessions", then="done"),
     "/console/people/end": Example("/console/people", {"sub": "{sub}"}, {"sub": "{sub}"}, "done", OLIVIA, new_subject),
-    "/settings/api-keys": Example("/settings/api-keys", {"name": "One"}, {"name": "Two"}, "done"),
-    "/settings/api-keys/<key_id>": Example(
-        "/settings/api-keys/{key_id}",
+    "/settings/api-keys/new": Example("/settings/api-keys/new", {"name": "One"}, {"name": "Two"}, "done"),
+    "/settings/api-keys/bulk": Example(
+        "/settings/api-keys/bulk?action=pause&ids={key_id}", then="done", prepare=new_key
+    ),
+    "/settings/api-keys/<key_id>/edit": Example(
+        "/settings/api-keys/{key_id}/edit",
         {"allowed_addresses": "192.0.2.0/24"},
         {"per_minute": "7"},
         "shown",
         ALICE,
         new_key,
     ),
+    "/settings/api-keys/<key_id>/scopes": Example("/settings/api-keys/{key_id}/scopes", then="done", prepare=new_key),
+    "/settings/api-keys/<key_id>/rotate": Example(
+        "/settings/api-keys/{key_id}/rotate", {"grace": "0"}, {"grace": "3600"}, "done", ALICE, new_key
+    ),
+    "/settings/api-keys/<key_id>/former-secret": Example(
+        "/settings/api-keys/{key_id}", then="done", prepare=rotated_key
+    ),
     "/settings/api-keys/<key_id>/pause": Example("/settings/api-keys/{key_id}", then="done", prepare=new_key),
     "/settings/api-keys/<key_id>/resume": Example("/settings/api-keys/{key_id}", then="done", prepare=paused_key),
-    "/settings/api-keys/<key_id>/revoke": Example("/settings/api-keys", then="done", prepare=new_key),
+    "/settings/api-keys/<key_id>/revoke": Example("/settings/api-keys/{key_id}/revoke", then="done", prepare=new_key),
     "/settings/widget-keys": Example("/settings/widget-keys", {"name": "One"}, {"name": "Two"}, "done"),
     "/settings/widget-keys/<key_id>": Example(
         "/settings/widget-keys/{key_id}", {"domain_allowlist": "a.com"}, {"name": "Two"}, "shown", ALICE, new_widget_key

@@ -38,6 +38,7 @@ EXTRA = 4
 """Additional queries that are allowed because a cache entry has expired."""
 MAX_STATEMENTS, MAX_REDIS_CALLS, MAX_BYTES = 12, 6, 80_000
 
+KEY_PAGES = ("edit", "scopes", "rotate", "revoke")
 EXAMPLES = {
     "/": "/",
     "/accounts": "/accounts",
@@ -62,7 +63,10 @@ EXAMPLES = {
     "/people": "/people",
     "/sessions": "/sessions",
     "/settings/api-keys": "/settings/api-keys",
+    "/settings/api-keys/new": "/settings/api-keys/new",
+    "/settings/api-keys/bulk": "/settings/api-keys/bulk?action=revoke&ids={key}",
     "/settings/api-keys/<key_id>": "/settings/api-keys/{key}",
+    **{f"/settings/api-keys/<key_id>/{page}": f"/settings/api-keys/{{key}}/{page}" for page in KEY_PAGES},
     "/settings/widget-keys": "/settings/widget-keys",
     "/settings/widget-keys/<key_id>": "/settings/widget-keys/{widget_key}",
     "/sign-in": "/sign-in",
@@ -76,6 +80,7 @@ MORE = (
     f"/console/accounts/{ACCOUNT}/keys?q=server&status=active",
     "/console/trail?q=bulk&actor=jwt:operator-1",
     "/console/migrations?q=bank",
+    "/settings/api-keys?q=server&show=never_used&sort=name",
 )
 """The same pages with filters."""
 OTHERWISE = {"/sign-in": {200, 303}, "/auth/callback": {303, 400}, "/sent/<place>": {303}}
@@ -178,8 +183,8 @@ def _places(owner: HubBrowser) -> list[tuple[str, str]]:
     owner.get("/settings/widget-keys")
     made = owner.post("/settings/widget-keys", {"name": "Shop", "domain_allowlist": "shop.example", "agent_id": agent})
     widget_key = made.text.partition("/settings/widget-keys/")[2][:36]
-    owner.get("/settings/api-keys")
-    owner.post("/settings/api-keys", {"name": "Server", "expiry": "30d"})
+    owner.get("/settings/api-keys/new")
+    owner.post("/settings/api-keys/new", {"name": "Server", "expiry": "30d"})
     key = owner.get("/settings/api-keys").text.partition('id="key-')[2][:36]
     places = [
         *EXAMPLES.items(),

@@ -16,12 +16,13 @@ from tests.support.app_harness import AppHarness, Caller
 from tests.support.waiting import wait_until
 
 KEYS = "/settings/api-keys"
+NEW = f"{KEYS}/new"
 SECRET = re.compile(r"sk_live_acme_[0-9A-Za-z]{49}")
 
 
 def submit(browser: HubBrowser, **fields: str) -> TestResponse:
-    form = forms_of(browser.get(KEYS).text)[KEYS]
-    return browser.post(KEYS, {**form.fields, "name": "Restricted", "expiry": "30d", **fields})
+    form = forms_of(browser.get(NEW).text)[NEW]
+    return browser.post(NEW, {**form.fields, "name": "Restricted", "expiry": "30d", **fields})
 
 
 def created(harness: AppHarness, browser: HubBrowser, **fields: str) -> tuple[str, Caller]:
@@ -103,7 +104,7 @@ def test_mistakes_are_explained_and_the_form_is_kept(alice: HubBrowser, fields: 
     page = submit(alice, **{"scope.agents:read": "on", **fields} if "access" not in fields else fields)
     assert page.status_code == 400
     assert message in page.text.replace("&#39;", "'")
-    form = forms_of(page.text)[KEYS]
+    form = forms_of(page.text)[NEW]
     for name, value in fields.items():
         assert form.fields[name].splitlines() == value.splitlines() or name == "access"
     assert "Restricted" in page.text
@@ -113,14 +114,15 @@ def test_conditions_are_changed_with_a_receipt_and_a_warning(harness: AppHarness
     path, caller = created(harness, alice)
     own = alice.client.environ_base["REMOTE_ADDR"]
     assert caller.get("/v1/me").status_code == 200
-    page = alice.get(path)
+    edit = f"{path}/edit"
+    page = alice.get(edit)
     assert f"This page was requested from {own}" in page.text
-    alice.post(path, {**forms_of(page.text)[path].fields, "allowed_addresses": "192.0.2.0/24"})
+    alice.post(edit, {**forms_of(page.text)[edit].fields, "allowed_addresses": "192.0.2.0/24"})
     page = alice.get(path)
     assert re.search(r"Saved “Restricted”: applied on \d+ of \d+ workers", page.text)
     assert f"Requests from your own address, {own}, are rejected." in page.text
     assert caller.get("/v1/me").get_json()["code"] == "address_not_allowed"
-    alice.post(path, {**forms_of(page.text)[path].fields, "allowed_addresses": f"127.0.0.0/8\n{own}"})
+    alice.post(edit, {**forms_of(alice.get(edit).text)[edit].fields, "allowed_addresses": f"127.0.0.0/8\n{own}"})
     assert "are rejected" not in alice.get(path).text
     assert caller.get("/v1/me").status_code == 200
 
@@ -133,7 +135,7 @@ def test_key_is_paused_and_resumed_with_receipts(harness: AppHarness, alice: Hub
     page = alice.get(path)
     assert re.search(r"Paused “Restricted” \(….{8}\): \d+ of \d+ workers confirmed", page.text)
     assert caller.get("/v1/me").get_json()["code"] == "paused_credential"
-    assert f"{path}/revoke" in alice.get(KEYS).text, "a paused key can be revoked from the list"
+    assert f"{path}/revoke" in alice.get(path).text, "a paused key can be revoked"
     alice.get(path)
     alice.post(f"{path}/resume")
     assert caller.get("/v1/me").status_code == 200
@@ -152,7 +154,7 @@ def test_member_sees_the_rules_and_can_not_change_them(harness: AppHarness, alic
     assert "Read only: agents:read" in page.text
     assert f"{path}/pause" not in page.text
     bob.get(KEYS)
-    assert {bob.post(at).status_code for at in (path, f"{path}/pause", f"{path}/revoke")} == {403}
+    assert {bob.post(at).status_code for at in (f"{path}/edit", f"{path}/pause", f"{path}/revoke")} == {403}
     assert caller.get("/v1/me").status_code == 200
 
 

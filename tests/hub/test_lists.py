@@ -9,13 +9,14 @@ from uuid import uuid4
 import pytest
 from sqlalchemy import text
 
-from kataven.hub.pages import agents, api_keys, audit, widget_keys
+from kataven.hub.pages import agents, audit, widget_keys
+from kataven.hub.pages.api_keys import key_list
 from kataven.system import operators
 from tests.hub.conftest import Hub
 from tests.hub.hub_browser import HubBrowser
 from tests.hub.test_agents import FORM as AGENT
 from tests.hub.test_agents import create as create_agent
-from tests.hub.test_pages import create_key, revoke_path
+from tests.hub.test_pages import NEW, create_key, revoke_path
 from tests.hub.test_widget_keys import create as create_widget_key
 from tests.support.app_harness import AppHarness, Caller
 
@@ -207,8 +208,10 @@ def test_revoked_key_shows_the_user_and_links_to_its_events(alice: HubBrowser) -
     alice.post(path)
     page = alice.get(KEYS).text
     row = page[page.index(f'id="key-{key_id}"') :].partition("</tr>")[0]
-    assert re.search(r"revoked <time[^>]+>just now</time> by alice", row, re.IGNORECASE)
-    events = alice.get(link_to_events(row)).text
+    assert re.search(r"revoked <time[^>]+>just now</time>", row)
+    page = alice.get(f"{KEYS}/{key_id}").text
+    assert re.search(r"<dt>Revoked</dt><dd><time[^>]+>just now</time> by alice", page, re.IGNORECASE)
+    events = alice.get(link_to_events(page)).text
     assert set(re.findall(r"<code>(api_key\.\w+)</code>", events)) == {"api_key.created", "api_key.revoked"}
     revoked = events[events.index("<code>api_key.revoked</code>") :].partition("</tr>")[0]
     assert f'<span class="quiet">name</span> {name}' in revoked
@@ -292,7 +295,7 @@ def test_exact_actor_filter_excludes_longer_labels(harness: AppHarness, alice: H
     assert alice.get(AUDIT, query_string={"actor": "jwt:ala"}).text.count("<code>agent.tested</code>") == 1
 
 
-@pytest.mark.parametrize(("module", "path"), [(api_keys, KEYS), (agents, "/agents"), (audit, AUDIT)])
+@pytest.mark.parametrize(("module", "path"), [(key_list, KEYS), (agents, "/agents"), (audit, AUDIT)])
 def test_account_lists_paginate_back(
     alice: HubBrowser, monkeypatch: pytest.MonkeyPatch, module: object, path: str
 ) -> None:
@@ -314,9 +317,9 @@ def rows_of(page: str) -> list[str]:
 
 def test_lists_show_the_displayed_range(charlie: HubBrowser, monkeypatch: pytest.MonkeyPatch) -> None:
     for number in range(3):
-        charlie.get(KEYS)
-        assert charlie.post(KEYS, {"name": f"Counted {number}", "expiry": "30d"}).status_code == 201
-    monkeypatch.setattr(api_keys, "PAGE_SIZE", 2)
+        charlie.get(NEW)
+        assert charlie.post(NEW, {"name": f"Counted {number}", "expiry": "30d"}).status_code == 201
+    monkeypatch.setattr(key_list, "PAGE_SIZE", 2)
     first = charlie.get(KEYS).text
     place = re.search(r"1 to 2 of (\d+)<", first)
     assert place
@@ -327,27 +330,33 @@ def test_revoking_a_key_returns_to_the_same_page_of_the_list(
     hub: Hub, charlie: HubBrowser, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for number in range(4):
-        charlie.get(KEYS)
-        assert charlie.post(KEYS, {"name": f"Stays {number}", "expiry": "30d"}).status_code == 201
-    monkeypatch.setattr(api_keys, "PAGE_SIZE", 1)
+        charlie.get(NEW)
+        assert charlie.post(NEW, {"name": f"Stays {number}", "expiry": "30d"}).status_code == 201
+    monkeypatch.setattr(key_list, "PAGE_SIZE", 1)
     second = link(charlie.get(KEYS).text, "next")
     third = link(charlie.get(second).text, "next")
     page = charlie.get(third).text
     assert names(page) == ["Stays 1"]
-    action = re.search(r'action="(/settings/api-keys/([0-9a-f-]{36})/revoke[^"]*)"', page)
+    row = re.search(r'<a href="(/settings/api-keys/([0-9a-f-]{36})[^"]*)"><bdi>', page)
+    assert row
+    key_page = charlie.get(html.unescape(row[1])).text
+    assert f'href="{third}#key-{row[2]}"' in html.unescape(key_page)
+    question = re.search(r'href="(/settings/api-keys/[0-9a-f-]{36}/revoke[^"]*)"', key_page)
+    assert question
+    action = re.search(r'action="(/settings/api-keys/[^"]+/revoke[^"]*)"', charlie.get(html.unescape(question[1])).text)
     assert action
     back = charlie.post(html.unescape(action[1])).location
-    assert back == f"{third}#key-{action[2]}"
+    assert back == f"{third}#key-{row[2]}"
     page = charlie.get(back.partition("#")[0]).text
     assert names(page) == ["Stays 1"]
     assert "“Stays 1”" in page
-    assert f'id="key-{action[2]}"' in page
+    assert f'id="key-{row[2]}"' in page
 
 
 def test_form_redirects_only_to_lists_of_the_hub(charlie: HubBrowser) -> None:
-    charlie.get(KEYS)
-    charlie.post(KEYS, {"name": "Elsewhere", "expiry": "30d"})
-    key = re.search(r"/settings/api-keys/[0-9a-f-]{36}/revoke", charlie.get(KEYS).text)
+    charlie.get(NEW)
+    charlie.post(NEW, {"name": "Elsewhere", "expiry": "30d"})
+    key = re.search(r"/settings/api-keys/[0-9a-f-]{36}", charlie.get(KEYS).text)
     assert key
-    back = charlie.post(f"{key[0]}?cursor=//evil.example&newer=%0d%0aSet-Cookie:x").location
+    back = charlie.post(f"{key[0]}/revoke?cursor=//evil.example&newer=%0d%0aSet-Cookie:x").location
     assert back.startswith(f"{KEYS}#key-")

@@ -8,31 +8,37 @@ import pytest
 
 from kataven.hub.formatting import with_code
 from kataven.hub.page_blueprint import access_of
+from kataven.hub.pages.api_keys import key_list
 from tests.hub.conftest import HUB_URL, Hub
 from tests.hub.hub_browser import HubBrowser
 from tests.support.app_harness import AppHarness
 
 KEY = re.compile(r"sk_live_acme_[0-9A-Za-z]{49}")
 KEYS = "/settings/api-keys"
+NEW = f"{KEYS}/new"
 
 
 def create_key(browser: HubBrowser, name: str = "A server", expiry: str = "30d") -> str:
     """Create a key. Returns its secret."""
-    browser.get(KEYS)
-    page = browser.post(KEYS, {"name": name, "expiry": expiry})
+    browser.get(NEW)
+    page = browser.post(NEW, {"name": name, "expiry": expiry})
     assert page.status_code == 201, page.text
     found = KEY.search(page.text)
     assert found
     return found[0]
 
 
+def key_path(browser: HubBrowser, key: str) -> str:
+    """The path of the page of the key with this secret."""
+    listed = browser.get(KEYS).text
+    found = re.findall(rf'<a href="({KEYS}/[0-9a-f-]{{36}})"', listed[: listed.index(f"…{key[-8:]}")])
+    assert found
+    return str(found[-1])
+
+
 def revoke_path(browser: HubBrowser, key: str) -> str:
     """The path that revokes the key with this secret."""
-    listed = browser.get(KEYS).text
-    before_hint = listed[listed.index(f"…{key[-8:]}") :]
-    found = re.search(r"/settings/api-keys/[0-9a-f-]{36}/revoke", before_hint)
-    assert found
-    return found[0]
+    return f"{key_path(browser, key)}/revoke"
 
 
 def test_created_key_is_shown_once_and_works(hub: Hub, harness: AppHarness, alice: HubBrowser) -> None:
@@ -45,18 +51,18 @@ def test_created_key_is_shown_once_and_works(hub: Hub, harness: AppHarness, alic
 
 def test_resubmitted_form_shows_no_key_and_creates_none(alice: HubBrowser) -> None:
     """For example when the page with the key is reloaded."""
-    alice.get(KEYS)
+    alice.get(NEW)
     form = {"name": "Reloaded once", "expiry": "never"}
-    first = alice.post(KEYS, form)
-    again = alice.post(KEYS, form)
+    first = alice.post(NEW, form)
+    again = alice.post(NEW, form)
     assert (first.status_code, again.status_code) == (201, 409)
     assert not KEY.search(again.text)
     assert alice.get(KEYS).text.count("<bdi>Reloaded once</bdi>") == 1
 
 
 def test_pages_are_not_cached(alice: HubBrowser) -> None:
-    alice.get(KEYS)
-    for page in (alice.post(KEYS, {"name": "Kept", "expiry": "30d"}), alice.get(KEYS)):
+    alice.get(NEW)
+    for page in (alice.post(NEW, {"name": "Kept", "expiry": "30d"}), alice.get(KEYS)):
         assert page.headers["Cache-Control"] == "no-store"
 
 
@@ -72,26 +78,26 @@ def test_pages_are_not_cached(alice: HubBrowser) -> None:
     ],
 )
 def test_form_errors_are_shown_beside_the_field(alice: HubBrowser, form: dict[str, str], field: str) -> None:
-    alice.get(KEYS)
-    page = alice.post(KEYS, form)
+    alice.get(NEW)
+    page = alice.post(NEW, form)
     assert page.status_code == 400
     assert f'id="{field}-problem"' in page.text
     assert not KEY.search(page.text)
 
 
 def test_user_text_is_escaped(alice: HubBrowser) -> None:
-    page = None
-    alice.get(KEYS)
-    page = alice.post(KEYS, {"name": "<script>alert(1)</script>", "expiry": "30d"})
+    alice.get(NEW)
+    page = alice.post(NEW, {"name": "<script>alert(1)</script>", "expiry": "30d"})
     assert "<script>alert" not in page.text
     assert "&lt;script&gt;alert" in alice.get(KEYS).text
 
 
-def test_key_is_revoked_in_one_click_with_its_receipt(harness: AppHarness, alice: HubBrowser) -> None:
+def test_key_is_revoked_after_a_question_with_its_receipt(harness: AppHarness, alice: HubBrowser) -> None:
     key = create_key(alice, "To be revoked")
-    assert harness.bearer(key).get("/v1/me").status_code == 200
     path = revoke_path(alice, key)
-    assert alice.post(path).location == f"{KEYS}#key-{path.split('/')[-2]}"
+    assert "Revoke API key?" in alice.get(path).text
+    assert harness.bearer(key).get("/v1/me").status_code == 200
+    assert alice.post(path, {"confirm": "To be revoked"}).location == f"{KEYS}#key-{path.split('/')[-2]}"
     assert harness.bearer(key).get("/v1/me").get_json()["code"] == "revoked_credential"
     page = alice.get(KEYS).text
     assert re.search(r"Revoked “To be revoked” \(…\w{8}\): \d+ of \d+ workers confirmed after \d+ ms", page)
@@ -105,7 +111,7 @@ def test_members_see_keys_but_cannot_create_or_revoke_them(alice: HubBrowser, bo
     assert "Seen by Bob" in page.text
     assert "Create API key" not in page.text
     assert "/revoke" not in page.text
-    for attempt, form in ((KEYS, {"name": "x", "expiry": "30d"}), (path, {})):
+    for attempt, form in ((NEW, {"name": "x", "expiry": "30d"}), (path, {})):
         refused = bob.post(attempt, form)
         assert refused.status_code == 403
         assert "requires the role" in refused.text
@@ -124,7 +130,7 @@ def test_keys_of_another_account_are_not_accessible(
 
 def test_form_without_a_valid_csrf_token_changes_nothing(alice: HubBrowser, charlie: HubBrowser) -> None:
     form = {"name": "Forged", "expiry": "30d"}
-    alice.get(KEYS)
+    alice.get(NEW)
     charlie.get(KEYS)
     attempts = [
         {"data": {**form, "csrf": ""}},
@@ -136,7 +142,7 @@ def test_form_without_a_valid_csrf_token_changes_nothing(alice: HubBrowser, char
         {"data": {**form, "csrf": alice.csrf}, "headers": {"Sec-Fetch-Site": "same-site"}},
     ]
     for attempt in attempts:
-        assert alice.client.post(KEYS, base_url=HUB_URL, **attempt).status_code == 403, attempt  # type: ignore[arg-type]
+        assert alice.client.post(NEW, base_url=HUB_URL, **attempt).status_code == 403, attempt  # type: ignore[arg-type]
     assert "Forged" not in alice.get(KEYS).text
 
 
@@ -199,12 +205,10 @@ def test_audit_log_lists_and_filters_events(alice: HubBrowser) -> None:
 
 
 def test_long_lists_are_paginated(hub: Hub, charlie: HubBrowser, monkeypatch: pytest.MonkeyPatch) -> None:
-    from kataven.hub.pages import api_keys
-
-    monkeypatch.setattr(api_keys, "PAGE_SIZE", 1)
+    monkeypatch.setattr(key_list, "PAGE_SIZE", 1)
     for name in ("First of two", "Second of two"):
-        charlie.get(KEYS)
-        charlie.post(KEYS, {"name": name, "expiry": "30d"})
+        charlie.get(NEW)
+        charlie.post(NEW, {"name": name, "expiry": "30d"})
     page = charlie.get(KEYS).text
     assert "Second of two" in page
     assert "First of two" not in page

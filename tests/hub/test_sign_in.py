@@ -352,10 +352,10 @@ def test_concurrent_requests_renew_a_token_once(hub: Hub, issuer: IssuerWithPen)
 
 
 def test_form_of_an_ended_session_redirects_to_sign_in(hub: Hub, alice: HubBrowser) -> None:
-    alice.get("/settings/api-keys")
+    alice.get("/settings/api-keys/new")
     hub.services.sessions.end(session_of(hub, alice))
-    answer = alice.post("/settings/api-keys", {"name": "Too late", "expiry": "30d"})
-    assert (answer.status_code, answer.location) == (303, "/sign-in?next=%2Fsettings%2Fapi-keys&ended=1")
+    answer = alice.post("/settings/api-keys/new", {"name": "Too late", "expiry": "30d"})
+    assert (answer.status_code, answer.location) == (303, "/sign-in?next=%2Fsettings%2Fapi-keys%2Fnew&ended=1")
 
 
 def test_form_is_rejected_after_switching_accounts(hub: Hub, issuer: IssuerWithPen) -> None:
@@ -364,11 +364,11 @@ def test_form_is_rejected_after_switching_accounts(hub: Hub, issuer: IssuerWithP
     token = issuer.token(ALICE, claims={DEFAULT_ROLE_CLAIMS[0]: both})
     browser = hub.browser()
     set_session(hub, browser, SignedInUser("alice", "Alice", token, "", None), "acme")
-    browser.get("/settings/api-keys")
+    browser.get("/settings/api-keys/new")
     csrf, form_id = browser.csrf, browser.form_id
     assert browser.post("/accounts", {"account": "globex"}).location == "/"
     form = {"name": "Meant for acme", "expiry": "30d", "csrf": csrf, "form_id": form_id}
-    answer = browser.post("/settings/api-keys", form)
+    answer = browser.post("/settings/api-keys/new", form)
     assert answer.status_code == 403
     assert "This form has expired" in answer.text
     assert "Meant for acme" not in browser.get("/settings/api-keys").text

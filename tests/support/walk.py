@@ -292,6 +292,8 @@ SEEN, DONE = frozenset({200}), frozenset({303})
 KEY_FORM = {"name": "Site", "domain_allowlist": "www.acme.com", "agent_id": ""}
 _NUMBERS = itertools.count()
 WIDGET_KEYS = "/settings/widget-keys"
+API_KEY, API_KEY_NEW = "/settings/api-keys/<key_id>", "/settings/api-keys/new"
+API_KEY_BULK = "/settings/api-keys/bulk"
 CONSOLE_ACCOUNT = "/console/accounts/<account>"
 
 PAGES: dict[tuple[str, str], Callable[[World], Form]] = {
@@ -305,22 +307,33 @@ PAGES: dict[tuple[str, str], Callable[[World], Form]] = {
     ("POST", "/agents/<agent_id>"): lambda w: Form(f"/agents/{w.agent_id}", AGENT_FORM, DONE),
     ("POST", "/agents/<agent_id>/delete"): lambda w: Form(f"/agents/{w.agent()}/delete", {}, DONE),
     ("GET", "/settings/api-keys"): lambda _: Form("/settings/api-keys"),
-    ("POST", "/settings/api-keys"): lambda _: Form(
-        "/settings/api-keys", {"name": "CI", "expiry": "30d", "form_id": uuid4().hex}, frozenset({201})
+    ("GET", API_KEY_NEW): lambda _: Form(API_KEY_NEW),
+    ("POST", API_KEY_NEW): lambda _: Form(
+        API_KEY_NEW, {"name": "CI", "expiry": "30d", "form_id": uuid4().hex}, frozenset({201})
     ),
-    ("GET", "/settings/api-keys/<key_id>"): lambda w: Form(f"/settings/api-keys/{w.api_key()[0]}"),
-    ("POST", "/settings/api-keys/<key_id>"): lambda w: Form(
-        f"/settings/api-keys/{w.api_key()[0]}", {"allowed_addresses": ""}, DONE
-    ),
+    ("GET", API_KEY_BULK): lambda w: Form(f"{API_KEY_BULK}?action=revoke&ids={w.api_key()[0]}"),
+    ("POST", API_KEY_BULK): lambda w: Form(API_KEY_BULK, {"action": "revoke", "keys": w.api_key()[0]}, DONE),
+    ("GET", API_KEY): lambda w: Form(f"/settings/api-keys/{w.api_key()[0]}"),
     **{
-        ("POST", f"/settings/api-keys/<key_id>/{verb}"): lambda w, verb=verb: Form(  # type: ignore[misc]
-            f"/settings/api-keys/{w.api_key()[0]}/{verb}", {}, DONE
+        ("GET", f"{API_KEY}/{page}"): lambda w, page=page: Form(  # type: ignore[misc]
+            f"/settings/api-keys/{w.api_key()[0]}/{page}"
         )
-        for verb in ("pause", "resume")
+        for page in ("edit", "scopes", "rotate", "revoke")
     },
-    ("POST", "/settings/api-keys/<key_id>/revoke"): lambda w: Form(
-        f"/settings/api-keys/{w.api_key()[0]}/revoke", {}, DONE
-    ),
+    **{
+        ("POST", f"{API_KEY}/{form}"): lambda w, form=form, fields=fields, statuses=statuses: Form(  # type: ignore[misc]
+            f"/settings/api-keys/{w.api_key()[0]}/{form}", {"form_id": uuid4().hex, **fields}, statuses
+        )
+        for form, fields, statuses in (
+            ("edit", {"name": "CI", "allowed_addresses": ""}, DONE),
+            ("scopes", {"scope.agents:read": "on"}, DONE),
+            ("rotate", {"grace": "60"}, frozenset({201, 409})),
+            ("former-secret", {"ends_in": "0"}, DONE),
+            ("pause", {}, DONE),
+            ("resume", {}, DONE),
+            ("revoke", {}, DONE),
+        )
+    },
     ("GET", WIDGET_KEYS): lambda _: Form(WIDGET_KEYS),
     ("POST", WIDGET_KEYS): lambda _: Form(WIDGET_KEYS, {**KEY_FORM, "form_id": uuid4().hex}, frozenset({201})),
     ("POST", f"{WIDGET_KEYS}/explain"): lambda _: Form(f"{WIDGET_KEYS}/explain", {"entries": "acme.com"}, SEEN),

@@ -11,8 +11,9 @@ from flask import request
 from werkzeug.wrappers import Response as AnyResponse
 
 from kataven.account import expiry
-from kataven.account.api_keys import KeyStatus
 from kataven.account.errors import ExpiryExceedsPolicy, NotFound
+from kataven.account.key_listing import EXPIRES_SOON
+from kataven.account.key_status import KeyStatus
 from kataven.account.paging import Page
 from kataven.hub.console.lists import searched
 from kataven.hub.formatting import describe_change, describe_revocation
@@ -26,7 +27,7 @@ from kataven.hub.page_blueprint import (
     render,
     see_other,
 )
-from kataven.hub.pages.api_keys import EXPIRES_SOON, EXPIRY_LABELS, NewKeyForm
+from kataven.hub.pages.api_keys.create import EXPIRY_LABELS, NewKeyForm
 from kataven.hub.paging import page_links, requested_position
 from kataven.hub.session_middleware import hub_services, save_session
 from kataven.identity.token import is_account_name

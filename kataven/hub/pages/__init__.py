@@ -1,1 +1,1 @@
-"""The pages of an account: one module per navigation entry."""
+"""The pages of an account: one module or package per navigation entry."""

@@ -78,3 +78,19 @@ function watch(panel) {
   }, 2000);
 }
 document.querySelectorAll("[data-live]").forEach(watch);
+// In the list of keys: select all keys of the page, and show how many are selected.
+for (const form of document.querySelectorAll("[data-selection]")) {
+  const all = form.querySelector("[data-select-all]");
+  if (!all) continue;
+  const box = all.querySelector("input"), boxes = [...form.querySelectorAll("[name=ids]")], status = form.querySelector("[data-selected]");
+  const update = () => {
+    const count = boxes.filter((one) => one.checked).length;
+    status.textContent = count ? `${count} selected` : "";
+    box.checked = count === boxes.length;
+    box.indeterminate = count > 0 && count < boxes.length;
+  };
+  all.hidden = false;
+  box.addEventListener("change", () => { for (const one of boxes) one.checked = box.checked; update(); });
+  form.addEventListener("change", update);
+  addEventListener("pageshow", update); // the browser restores the selection when the user goes back
+}
