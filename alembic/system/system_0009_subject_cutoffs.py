@@ -1,4 +1,6 @@
-"""Users as revocation targets: since when their tokens are refused, and in which accounts they are blocked. Accounts' rotation policy."""
+"""Users as revocation targets: since when their tokens are refused, and in which accounts they are blocked.
+
+Also the rotation policy of accounts."""
 
 import sqlalchemy as sa
 from alembic import op

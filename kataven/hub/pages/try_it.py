@@ -19,8 +19,9 @@ from flask import Response, current_app, request
 from werkzeug.test import EnvironBuilder, run_wsgi_app
 from werkzeug.wrappers import Response as AnyResponse
 
-from kataven.account import api_keys
-from kataven.account.api_keys import KeyStatus
+from kataven.account.key_search import KeyFilter, search
+from kataven.account.key_status import KeyStatus
+from kataven.hub.csrf_mask import mask
 from kataven.hub.page_blueprint import MEMBERS, HubRequest, PageBlueprint
 from kataven.hub.session_middleware import hub_services
 from kataven.hub.try_tokens import TRY_SECONDS, is_valid_try_token, issue_try_token
@@ -52,14 +53,14 @@ class ApiApp:
 def show_session(hub_request: HubRequest) -> AnyResponse:
     """What the script fills in: the account, and the name and the last characters of its newest active key."""
     with hub_request.reading() as session:
-        key = next(iter(api_keys.search(session, 1, None, only=KeyStatus.ACTIVE).rows), None)
+        key = next(iter(search(session, 1, None, KeyFilter(status=KeyStatus.ACTIVE)).rows), None)
         hint = None if key is None else {"name": key.name, "hint": key.hint}
     return _json(
         {
             "user": hub_request.actor.name,
             "account": hub_request.account.account,
             "key": hint,
-            "csrf": hub_request.session.csrf,
+            "csrf": mask(hub_request.session.csrf),
         }
     )
 
