@@ -131,7 +131,7 @@ def show_style(context: RequestContext) -> Response:
 
 
 @blueprint.page("/docs/script.js", access=PUBLIC, summary="Script of the reference")
-def show_script(context: RequestContext) -> Response:
+def show_reference_script(context: RequestContext) -> Response:
     return _asset("script.js", "text/javascript")
 
 

@@ -34,7 +34,7 @@ PAGE_SIZE = 50
 LATEST = 20
 
 
-class EndForm(Input):
+class EndSessionsForm(Input):
     """A user whose sessions end in all accounts, by the `sub` at the issuer."""
 
     sub: Annotated[str, SingleLine(MAX_SUBJECT_LENGTH), Field(min_length=1, pattern=r"^[\x21-\x7e]+$")]
@@ -52,7 +52,7 @@ def _refill_end(hub_request: HubRequest, submitted: Mapping[str, str]) -> AnyRes
 @blueprint.form(f"{PATH}/end", OPERATORS, _refill_end)
 def end_everywhere(hub_request: HubRequest) -> AnyResponse:
     """End the sessions of a user in all accounts."""
-    form, problems = read_form(EndForm, sub=request.form.get("sub", "").strip())
+    form, problems = read_form(EndSessionsForm, sub=request.form.get("sub", "").strip())
     if form is None:
         return _overview(hub_request, request.form, problems)
     receipt = people.end_sessions(_operator(hub_request), _person(hub_request, form.sub), None)

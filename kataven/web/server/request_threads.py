@@ -7,8 +7,8 @@ A request may wait `wait_seconds`. If the queue has not been empty for `standing
 a request may wait `overloaded_wait_seconds` only: otherwise each request would wait almost as long as the bound (B.
 Maurer, "Fail at Scale", ACM Queue 13.8, 2015).
 
-Urgent requests, such as health checks and revocations, have a lane and a thread of their own, and are never shed. They
-don't overtake the others elsewhere, so a flood of them can't take more than that thread from the others.
+Urgent requests, such as health checks and revocations, have a separate lane and thread, and are never shed. They don't
+overtake the others elsewhere, so a flood of them can't take more than that thread from the others.
 """
 
 from __future__ import annotations
