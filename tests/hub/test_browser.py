@@ -21,6 +21,7 @@ from kataven.dev.personas import ALICE, BOB, CHARLIE, OLIVIA, Persona
 from kataven.operations import migration_runs
 from kataven.people.access import Cause
 from kataven.system.models import RunState
+from kataven.system.schema import ACCOUNT_SCHEMA
 from kataven.tenancy.migrations.report import AccountResult, MigrationOutcome
 from tests.hub.chrome_user import DESKTOP, PHONE, ChromeUser, RunningHub, Sessions, running_hub
 from tests.support.app_harness import AppHarness
@@ -407,7 +408,7 @@ def test_migration_run_continues_when_the_hub_is_killed(harness: AppHarness, chr
         user.sign_in(OLIVIA)
         user.go("/console/migrations")
         user.type("account", "globex")
-        user.type("confirm", "account_0002")
+        user.type("confirm", ACCOUNT_SCHEMA.head)
         user.press("Upgrade")
         assert "Migration run requested." in user.text
         servers.hub.kill()
