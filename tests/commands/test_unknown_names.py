@@ -39,6 +39,7 @@ UNKNOWN = {
     "keys end-former-secret account": ["00000000-0000-0000-0000-000000000000", "--account", "typo"],
     "keys resume account": ["00000000-0000-0000-0000-000000000000", "--account", "typo"],
     "keys revoke account": ["00000000-0000-0000-0000-000000000000", "--account", "typo"],
+    "people end account": ["dana", "--account", "typo"],
     "keys show account": ["00000000-0000-0000-0000-000000000000", "--account", "typo"],
     "limits set account": ["--account", "typo", "--per-minute", "5"],
     "limits show account": ["--account", "typo"],
