@@ -71,7 +71,7 @@ def paths_on_the_map() -> Iterator[str]:
     page = (ROOT / "docs" / "architecture.md").read_text()
     parents: dict[int, str] = {}
     for line in page.partition("\nkataven/\n")[2].partition("\n```")[0].splitlines():
-        entry = re.match(r"( {2}| {4})([a-z_]+)(/|\.py) ", line)
+        entry = re.match(r"( {2}| {4}| {6})([a-z_]+)(/|\.py) ", line)
         if entry is None:
             continue  # continues the description of the line above
         depth = len(entry[1])

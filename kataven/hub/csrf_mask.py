@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import binascii
 import secrets
-from base64 import urlsafe_b64decode, urlsafe_b64encode
+from base64 import b64decode, urlsafe_b64encode
 
 
 def mask(token: str) -> str:
@@ -21,7 +21,7 @@ def mask(token: str) -> str:
 def unmask(sent: str) -> bytes:
     """The token of a submitted form; empty if it is malformed."""
     try:
-        both = urlsafe_b64decode(sent.encode())
+        both = b64decode(sent.encode(), altchars=b"-_", validate=True)
     except (binascii.Error, ValueError):
         return b""
     half = len(both) // 2
