@@ -12,6 +12,7 @@ from typing import Any
 from selenium.common.exceptions import StaleElementReferenceException, WebDriverException
 from selenium.webdriver import Chrome
 from selenium.webdriver.common.by import By
+from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.remote.webelement import WebElement
 
 from kataven.dev.personas import Persona, org_id
@@ -84,6 +85,12 @@ class ChromeUser:
         self.chrome.find_element(
             By.XPATH, f"//main//*[(self::button or self::a) and normalize-space()={words!r}]"
         ).click()
+        wait_until(lambda: _is_gone(before), PATIENCE_SECONDS)
+
+    def enter(self, selector: str, *words: str) -> None:
+        """Type words and Enter into an element, and wait for the next page."""
+        before = self.find("html")
+        self.find(selector).send_keys(*words, Keys.ENTER)
         wait_until(lambda: _is_gone(before), PATIENCE_SECONDS)
 
     def type(self, field: str, words: str) -> None:

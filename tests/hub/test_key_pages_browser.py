@@ -74,7 +74,7 @@ def is_in_view(user: ChromeUser, selector: str) -> bool:
 def test_one_of_300_keys_is_found_and_revoked_with_four_presses(user: ChromeUser) -> None:
     user.go(KEYS)
     assert "1 to 50 of 3" in user.text
-    user.find("#q").send_keys("server 271", Keys.ENTER)  # 1
+    user.enter("#q", "server 271")  # 1
     assert is_in_view(user, "tbody a")
     user.press("Server 271")  # 2
     assert is_in_view(user, ".actions .danger")
@@ -116,15 +116,15 @@ def test_keys_are_selected_and_paused_with_the_keyboard(user: ChromeUser, script
         all_keys.send_keys(Keys.SPACE)
     for box in boxes[:2]:
         box.send_keys(Keys.SPACE)
-    user.find("button[value=pause]").send_keys(Keys.ENTER)
+    user.enter("button[value=pause]")
     assert user.find("h1").text == "Pause 2 keys?"
-    user.find("main button").send_keys(Keys.ENTER)
+    user.enter("main button")
     assert user.find("[role=status]").text.startswith("Paused 2 keys: ")
     user.go(f"{KEYS}?q=server+28&show=paused&sort=name")
     for box in user.chrome.find_elements(By.CSS_SELECTOR, "tbody [name=ids]"):
         box.send_keys(Keys.SPACE)
-    user.find("button[value=resume]").send_keys(Keys.ENTER)
-    user.find("main button").send_keys(Keys.ENTER)
+    user.enter("button[value=resume]")
+    user.enter("main button")
     assert user.find("[role=status]").text.startswith("Resumed ")
 
 
