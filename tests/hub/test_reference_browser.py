@@ -107,7 +107,7 @@ def test_reference_is_accessible_and_fits(user: ChromeUser, size: str, scheme: s
         ("expired credential", "expired_credential"),
         ("domain_allowlist", "domain_allowlist"),
         ("AgentInput", "AgentInput"),
-        ("revoke", "Rename or revoke an API key"),
+        ("revoke", "Revoke, pause or resume several API keys"),
     ],
 )
 def test_search_finds_operations_fields_schemas_and_codes(user: ChromeUser, query: str, first: str) -> None:
