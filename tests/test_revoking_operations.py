@@ -170,7 +170,34 @@ def test_every_account_command_is_listed_as_revoking_or_harmless(harness: AppHar
 def test_every_command_for_keys_is_listed_as_revoking_or_harmless(harness: AppHarness) -> None:
     group = harness.app.cli.commands["keys"]
     assert isinstance(group, click.Group)
-    assert set(group.commands) - HARMLESS_COMMANDS == {"revoke", "pause", "resume"}
+    # `rotate` revokes only an unused secret: see tests/commands/test_key_rotation.py.
+    assert set(group.commands) - HARMLESS_COMMANDS - {"rotate"} == {"revoke", "pause", "resume", "end-former-secret"}
+
+
+@pytest.mark.parametrize("by", ["api", "operator"])
+def test_ending_a_former_secret_commits_before_the_revocation(
+    harness: AppHarness, alice: Caller, monkeypatch: pytest.MonkeyPatch, by: str
+) -> None:
+    key_id = _new_key(alice)
+    assert alice.post(f"/v1/api-keys/{key_id}/rotate", {}).status_code == 200
+    target = RevocationTarget("acme", key_id)
+    revoke, calls = harness.services.revocation.revoke, []
+
+    def recorded(intent: Intent | RevocationTarget) -> Receipt:
+        [former] = alice.get(f"/v1/api-keys?q={key_id}").get_json()[0]["former_secrets"]
+        found = intent if isinstance(intent, RevocationTarget) else intent.target
+        calls.append((found, former["ends_at"] is not None, _has_intent(harness, target)))
+        return revoke(intent)
+
+    monkeypatch.setattr(harness.services.revocation, "revoke", recorded)
+    if by == "api":
+        ended = alice.patch(f"/v1/api-keys/{key_id}/former-secret", {"ends_in_seconds": 0})
+        assert ended.get_json()["receipt"]["acknowledged"] == 1
+    else:
+        words = ["keys", "end-former-secret", key_id, "--account", "acme"]
+        result = harness.app.test_cli_runner().invoke(args=words)
+        assert result.exit_code == 0, result.output
+    assert calls == [(target, True, True)]
 
 
 @pytest.mark.parametrize("by", ["api", "operator"])

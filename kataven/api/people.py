@@ -31,7 +31,9 @@ blueprint = ApiBlueprint(
 class BlockInput(Input):
     """A block. The reason is shown to the account's owners and admins."""
 
-    reason: Annotated[str, SingleLine(200)] = Field(default="", json_schema_extra=no_default)
+    reason: Annotated[str, SingleLine(200)] = Field(
+        default="", examples=["The laptop was stolen."], json_schema_extra=no_default
+    )
 
 
 class BlockQuery(Query):
