@@ -241,7 +241,7 @@ REQUESTS: dict[tuple[str, str], Callable[[World], Request]] = {
     ("PUT", "/v1/people/<person_id>/block"): lambda w: Request(f"/v1/people/{w.member()}/block", w.owner, {}),
     ("DELETE", "/v1/people/<person_id>/block"): lambda w: Request(f"/v1/people/{w.member()}/block", w.owner),
     ("GET", "/v1/usage"): lambda w: Request("/v1/usage?group_by=caller", w.key),
-    ("GET", "/v1/requests"): lambda w: Request("/v1/requests?outcome=ok", w.key),
+    ("GET", "/v1/requests"): lambda w: Request(f"/v1/requests?outcome=ok&limit={len(w.logged_request())}", w.key),
     ("GET", "/v1/requests/<string:request>"): lambda w: Request(f"/v1/requests/{w.logged_request()}", w.key),
     ("GET", "/v1/api-keys/<key_id>/usage"): lambda w: Request(f"/v1/api-keys/{w.key_id}/usage", w.key),
     ("POST", "/v1/api-keys/<key_id>/revoke-preview"): lambda w: Request(

@@ -82,6 +82,8 @@ def real(name: str, value: Any, walked: Any, world: World) -> Any:
     if is_shortened(value):
         assert name in walked, f"{name}: tests/support/walk.py has no value for it"
         return walked[name]
+    if name == "ids":
+        return walked[name]
     return walked.get(name, world.agent_id) if name == "agent_id" else value
 
 
