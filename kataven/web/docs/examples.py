@@ -51,6 +51,7 @@ VALUES: Final[Mapping[str, Any]] = {
     "FormerSecretPatch.ends_in_seconds": 0,
     "LoggedRequest.status": 403,
     "UsageLoss.requests": 0,
+    "ApiKeyUsage.calls": {"ok": 1180, "invalid": 3, "refused": 9, "limited": 12, "failed": 0},
     "AddressCalls.calls": 1204,
     "RouteCalls.calls": 1204,
     "Usage.calls": 1204,
