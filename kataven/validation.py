@@ -105,6 +105,16 @@ def _invalid_json(context: Context) -> str:
 
 _WHOLE, _OBJECT, _BOOL = "must be a whole number", "must be a JSON object", "must be true or false"
 _WORDS: Mapping[str, str | Callable[[Context], str]] = {
+    **dict.fromkeys(
+        (
+            "datetime_from_date_parsing",
+            "datetime_object_invalid",
+            "datetime_parsing",
+            "datetime_type",
+            "timezone_aware",
+        ),
+        "must be a time with its offset from UTC, like 2026-11-26T09:00:00Z",
+    ),
     "missing": "is required",
     "extra_forbidden": "is not a known field",
     "string_type": "must be a string",

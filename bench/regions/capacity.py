@@ -101,9 +101,9 @@ class Workers:
                     waiting -= 1
                     if isinstance(reply, list) and reply[0] == "message":
                         event = Event.parse(reply[2])
-                        keys = [f"{self._prefix}:pending:{event.ack_id}", f"{self._prefix}:done:{event.ack_id}"]
+                        keys = [f"{self._prefix}:{name}:{event.ack_id}" for name in ("pending", "done", "times")]
                         worker = f"worker{self._numbers[connection]}"
-                        connection.sendall(_call(ACKNOWLEDGE, keys, [worker, KEEP_MILLISECONDS]))
+                        connection.sendall(_call(ACKNOWLEDGE, keys, [worker, KEEP_MILLISECONDS, 0]))
 
     def close(self) -> None:
         self._selector.close()

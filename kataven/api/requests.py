@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from uuid import UUID
 
 from flask import Response
-from pydantic import AwareDatetime, Field, StringConstraints
+from pydantic import AwareDatetime, Field
 
 from kataven.account.errors import NotFound
 from kataven.account.models import LoggedRequest
@@ -30,7 +30,7 @@ blueprint = ApiBlueprint("requests", __name__, "request", "The log of the accoun
 STEP_NAMES = {step: step.name.lower() for step in RequestStep}
 StepName = Literal["edge", "credential", "principal", "account", "access", "limits", "handler", "response"]
 Code = Annotated[str, Shaped("^[a-z_]{1,64}$", "must be a problem code like rate_limited")]
-Address = Annotated[str, StringConstraints(min_length=2, max_length=64, pattern=r"^[0-9A-Fa-f.:%a-z]+$")]
+Address = Annotated[str, Shaped(r"^[0-9A-Fa-f.:%a-z]{2,64}$", "must be an IP address, like 203.0.113.7")]
 
 
 class RequestQuery(FilteredPageQuery):

@@ -8,13 +8,14 @@ from typing import Annotated, Any, Literal
 from uuid import UUID
 
 from flask import Response
-from pydantic import AwareDatetime, Field, StringConstraints
+from pydantic import AwareDatetime, Field
 
 from kataven.account.models import UsageCaller
 from kataven.usage import series
 from kataven.usage.outcomes import CallOutcome
 from kataven.usage.policy import UsagePolicy
 from kataven.usage.series import LENGTHS, LONGEST, Series, UsageGroup, UsageInterval
+from kataven.validation import Shaped
 from kataven.web.access import READ
 from kataven.web.operation import ApiBlueprint, ResponseSpec
 from kataven.web.problems import FieldError, InvalidRequest
@@ -24,7 +25,7 @@ from kataven.web.schema import Query, View, write_json
 blueprint = ApiBlueprint("usage", __name__, "usage", "How often the account was called, by outcome, route and caller.")
 
 DEFAULT_POINTS = 24
-Route = Annotated[str, StringConstraints(min_length=1, max_length=300, pattern=r"^[ -~]+$")]
+Route = Annotated[str, Shaped(r"^[ -~]{1,300}$", "must be a method and a path, like GET /v1/agents")]
 
 
 OutcomeName = Literal["ok", "invalid", "refused", "limited", "failed"]

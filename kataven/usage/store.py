@@ -48,8 +48,8 @@ _WRITE = text(
         FROM jsonb_to_recordset(CAST(:addresses AS jsonb)) AS given(hour bigint, caller uuid, address text, agent text,
                                                                    calls bigint, at float8, route text)
         WHERE EXISTS (SELECT FROM fresh)
-        ON CONFLICT (hour, caller, address, agent) DO UPDATE
-        SET calls = stored.calls + excluded.calls, last_at = greatest(stored.last_at, excluded.last_at),
+        ON CONFLICT (hour, caller, address, agent) DO UPDATE SET
+        calls = stored.calls + excluded.calls, last_at = greatest(stored.last_at, excluded.last_at),
             route = CASE WHEN excluded.last_at > stored.last_at THEN excluded.route ELSE stored.route END
     ), callers AS (
         INSERT INTO usage_callers AS stored (caller, kind, last_at, address, agent, route, outcome, code)
@@ -57,8 +57,8 @@ _WRITE = text(
         FROM jsonb_to_recordset(CAST(:callers AS jsonb)) AS given(caller uuid, kind text, at float8, address text,
                                                                  agent text, route text, outcome text, code text)
         WHERE EXISTS (SELECT FROM fresh)
-        ON CONFLICT (caller) DO UPDATE
-        SET last_at = excluded.last_at, address = excluded.address, agent = excluded.agent, route = excluded.route,
+        ON CONFLICT (caller) DO UPDATE SET
+        last_at = excluded.last_at, address = excluded.address, agent = excluded.agent, route = excluded.route,
             outcome = excluded.outcome, code = excluded.code
         WHERE stored.last_at < excluded.last_at
     ), log AS (
@@ -75,8 +75,8 @@ _WRITE = text(
         SELECT to_timestamp(hour), calls, requests
         FROM jsonb_to_recordset(CAST(:losses AS jsonb)) AS given(hour bigint, calls bigint, requests bigint)
         WHERE EXISTS (SELECT FROM fresh)
-        ON CONFLICT (hour) DO UPDATE
-        SET calls = stored.calls + excluded.calls, requests = stored.requests + excluded.requests
+        ON CONFLICT (hour) DO UPDATE SET
+        calls = stored.calls + excluded.calls, requests = stored.requests + excluded.requests
     )
     SELECT count(*) FROM fresh
     """  # noqa: S608  constants

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import runpy
+
 import pytest
+from alembic.migration import MigrationContext
+from alembic.operations import Operations
+from sqlalchemy import NullPool, create_engine, text
 
 from kataven.dev import seed
 from kataven.dev.embedded.postgres import EmbeddedPostgres
@@ -10,7 +15,10 @@ from kataven.operations import account_creation, account_migrations
 from kataven.system.database import SystemDatabase
 from kataven.system.schema import ACCOUNT_SCHEMA
 from tests.support.app_harness import environ_for
+from tests.support.gunicorn import CHECKOUT
 from tests.support.servers import ask
+
+REVISIONS = CHECKOUT / "alembic" / "account"
 
 
 def test_accounts_of_an_older_release_are_migrated(postgres: EmbeddedPostgres, redis_url: str) -> None:
@@ -29,13 +37,12 @@ def test_accounts_of_an_older_release_are_migrated(postgres: EmbeddedPostgres, r
 
 def downgrade(postgres: EmbeddedPostgres, database: str, account: str, *statements: str) -> None:
     """Downgrade an account to the first revision, and run further statements on its database."""
-    back = (
-        "DROP TABLE widget_settings",
-        "ALTER TABLE widget_keys DROP COLUMN generation",
-        "UPDATE alembic_version SET version_num = 'account_0001'",
-    )
-    for statement in (*back, *statements):
-        ask(postgres, statement, account)
+    engine = create_engine(postgres.url(account), poolclass=NullPool)
+    with engine.begin() as connection, Operations.context(MigrationContext.configure(connection)):
+        for path in sorted(REVISIONS.glob("account_*.py"), reverse=True)[:-1]:
+            runpy.run_path(str(path))["downgrade"]()
+        for statement in ("UPDATE alembic_version SET version_num = 'account_0001'", *statements):
+            connection.execute(text(statement))
     ask(postgres, f"UPDATE accounts SET schema_revision = 'account_0001' WHERE account_id = '{account}'", database)  # noqa: S608
 
 

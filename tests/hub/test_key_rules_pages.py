@@ -48,10 +48,13 @@ def test_default_is_full_access_without_conditions(harness: AppHarness, alice: H
     assert "Full access" in alice.get(path).text
 
 
+NOUNS = ("agents", "api-keys", "widget-keys", "widget-settings", "usage", "requests")
+
+
 @pytest.mark.parametrize(
     ("fields", "scopes"),
     [
-        ({"access": "read"}, ["agents:read", "api-keys:read", "widget-keys:read", "widget-settings:read"]),
+        ({"access": "read"}, [f"{noun}:read" for noun in NOUNS]),
         (
             {"access": "custom", "scope.agents:write": "on", "scope.agents:read": "on", "scope.widget-keys:read": "on"},
             ["agents:write", "widget-keys:read"],

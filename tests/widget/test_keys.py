@@ -143,9 +143,10 @@ def test_changes_and_receipts_are_in_the_audit_log(alice: Caller) -> None:
     by_action = {event["action"]: event["detail"] for event in events}
     assert by_action["widget_key.changed"]["name"] == {"from": "Shop", "to": "Blog"}
     assert by_action["widget_key.changed"]["domain_allowlist"] == {"from": ["acme.com"], "to": ["blog.acme.com"]}
-    assert by_action["widget_key.changed"]["receipt"] == changed["receipt"]
-    assert by_action["widget_key.disabled"]["receipt"] == disabled["receipt"]
-    assert by_action["widget_key.removed"]["receipt"] == removed["receipt"]
+    ids = {event["action"]: event["id"] for event in events}
+    for action, answer in (("changed", changed), ("disabled", disabled), ("removed", removed)):
+        name = f"widget_key.{action}"
+        assert answer["receipt"] == {"id": ids[name], **by_action[name]["receipt"]}
 
 
 def test_empty_patch_changes_nothing(alice: Caller) -> None:

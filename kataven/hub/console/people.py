@@ -8,7 +8,6 @@ from typing import Annotated
 from uuid import UUID
 
 from flask import request
-from pydantic import Field
 from werkzeug.wrappers import Response as AnyResponse
 
 from kataven.account import people as seen_people
@@ -25,6 +24,7 @@ from kataven.operations.operator import Operator
 from kataven.people.access import EVENT_APPLIED, EVENT_IGNORED
 from kataven.system import cutoffs, operators
 from kataven.system.directory import AccountRecord
+from kataven.validation import Shaped
 from kataven.web.schema import Input, SingleLine
 
 blueprint = PageBlueprint("console-people", __name__, "user")
@@ -37,7 +37,7 @@ LATEST = 20
 class EndSessionsForm(Input):
     """A user whose sessions end in all accounts, by the `sub` at the issuer."""
 
-    sub: Annotated[str, SingleLine(MAX_SUBJECT_LENGTH), Field(min_length=1, pattern=r"^[\x21-\x7e]+$")]
+    sub: Annotated[str, SingleLine(MAX_SUBJECT_LENGTH), Shaped(r"^[\x21-\x7e]+$", "must be a `sub` without spaces")]
 
 
 @blueprint.page(PATH, OPERATORS)
