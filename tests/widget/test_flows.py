@@ -417,7 +417,7 @@ def test_refresh_checks_all_conditions_again(site: Site, ending: str) -> None:
 ENDINGS_OF_A_CREATING_KEY = {
     "revoked": {"disabled": True},
     "paused": {"paused": True},
-    "not yet valid": {"not_before": "9999-01-01T00:00:00Z"},
+    "not yet valid": {"not_before": (datetime.now(UTC) + timedelta(days=7)).isoformat()},
     "without the scope": {"scopes": ["agents:read"]},
 }
 
