@@ -243,7 +243,8 @@ def audit_receipts_of(site: Site, key: Key) -> list[Any]:
     """The receipt in each audit event of the key's revocation."""
     with site.parts.sessions.reading(ACCOUNT) as session:
         events = select(AuditEvent).where(AuditEvent.action == "api_key.revoked", AuditEvent.target == key.id)
-        return [event.detail.get("receipt") for event in session.scalars(events)]
+        found = [(event.id, event.detail.get("receipt")) for event in session.scalars(events)]
+    return [None if receipt is None else {"id": str(event_id), **receipt} for event_id, receipt in found]
 
 
 def status_of(worker: Worker, key: str) -> int:
