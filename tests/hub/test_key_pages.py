@@ -169,6 +169,20 @@ def test_lists_that_exclude_all_recent_addresses_need_a_confirmation(
     assert alice.post(form, {**fields, "allowed_addresses": "198.51.100.0/24"}).status_code == 303, "one is allowed"
 
 
+def test_recent_addresses_are_those_of_the_recorded_calls(harness: AppHarness, alice: HubBrowser) -> None:
+    path, secret = new_key(harness)
+    assert "the key was used from" not in alice.get(f"{path}/edit").text
+    assert harness.bearer(secret).get("/v1/me").status_code == 200
+    assert harness.services.usage is not None
+    harness.services.usage.flush()
+    page = alice.get(f"{path}/edit").text
+    assert "the key was used from 127.0.0.1" in page
+    fields = forms_of(page)[f"{path}/edit"].fields
+    refused = alice.post(f"{path}/edit", {**fields, "allowed_addresses": "192.0.2.0/24"})
+    assert refused.status_code == 400
+    assert "in the last 24 hours: 127.0.0.1" in refused.text
+
+
 # Revocation
 
 

@@ -3,22 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
 from kataven.hub.key_rules_form import KeyRulesForm, excludes
 from kataven.hub.page_blueprint import LABEL, HubRequest
+from kataven.ratelimit.address import UNKNOWN
+from kataven.tenancy.errors import SchemaMismatch
+from kataven.usage import keys as usage_of_keys
 
 RECENT = timedelta(hours=24)
 
 
 def recent_addresses(hub_request: HubRequest, key_id: UUID) -> Sequence[str] | None:
-    """The addresses of the last 24 hours, for this key. None if they are not recorded.
-
-    Usage data has one place to connect to: this function.
-    """
-    _ = hub_request, key_id
-    return None
+    """The addresses of the last 24 hours, for this key. None if they are not recorded, or too many to be listed."""
+    try:
+        with hub_request.reading() as session:
+            found = usage_of_keys.addresses(session, key_id, datetime.now(UTC) - RECENT)
+    except SchemaMismatch:  # the account's database has no usage yet
+        return None
+    addresses = list(dict.fromkeys(calls.address for calls in found))
+    if len(found) >= usage_of_keys.MAX_ADDRESSES or not all(addresses) or UNKNOWN in addresses:
+        return None
+    return addresses
 
 
 def is_recent(last_used_at: datetime | None, now: datetime) -> bool:
