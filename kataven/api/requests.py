@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from uuid import UUID
 
 from flask import Response
-from pydantic import AwareDatetime, Field
+from pydantic import Field
 
 from kataven.account.errors import NotFound
 from kataven.account.models import LoggedRequest
@@ -19,6 +19,7 @@ from kataven.usage.requests import RequestSearch, StepResult
 from kataven.validation import Shaped
 from kataven.web.access import WRITE
 from kataven.web.explanations import EXPLANATIONS
+from kataven.web.inputs.times import Time
 from kataven.web.operation import ApiBlueprint, ResponseSpec
 from kataven.web.paging import FilteredPageQuery, write_page
 from kataven.web.problems import PROBLEM_TYPES
@@ -44,8 +45,8 @@ class RequestQuery(FilteredPageQuery):
     )
     route: Route | None = Field(default=None, description="Only requests of this route, such as `GET /v1/agents`.")
     address: Address | None = Field(default=None, description="Only requests from this address.")
-    since: AwareDatetime | None = Field(default=None, description="Only requests from this time on.")
-    until: AwareDatetime | None = Field(default=None, description="Only requests before this time.")
+    since: Time | None = Field(default=None, description="Only requests from this time on.")
+    until: Time | None = Field(default=None, description="Only requests before this time.")
 
 
 class LoggedLimitView(View):

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from uuid import UUID
 
 from flask import Response
-from pydantic import AwareDatetime, Field
+from pydantic import Field
 
 from kataven.account.models import UsageCaller
 from kataven.usage import series
@@ -17,6 +17,7 @@ from kataven.usage.policy import UsagePolicy
 from kataven.usage.series import LENGTHS, LONGEST, Series, UsageGroup, UsageInterval
 from kataven.validation import Shaped
 from kataven.web.access import READ
+from kataven.web.inputs.times import Time
 from kataven.web.operation import ApiBlueprint, ResponseSpec
 from kataven.web.problems import FieldError, InvalidRequest
 from kataven.web.request_context import RequestContext
@@ -35,12 +36,12 @@ class UsageQuery(Query):
     """The period of a series, and by what calls are counted."""
 
     interval: Literal["minute", "hour", "day"] = Field(default="hour", description="The length of one point.")
-    start: AwareDatetime | None = Field(
+    start: Time | None = Field(
         default=None,
         description="Rounded down to the interval. By default 24 intervals before `end`. Counts by minute exist for 48 "
         "hours, and by hour and day for 90 days, unless the operator sets another retention.",
     )
-    end: AwareDatetime | None = Field(
+    end: Time | None = Field(
         default=None,
         description="By default now. A series has at most 24 hours of minutes, 31 days of hours, or 366 days.",
     )
@@ -119,11 +120,8 @@ def read_usage(context: RequestContext, query: UsageQuery) -> Response:
 
 def _period(query: UsageQuery) -> tuple[datetime, datetime]:
     interval = UsageInterval(query.interval)
-    try:
-        end = (query.end or datetime.now(UTC)).astimezone(UTC)
-        start = (query.start or end - LENGTHS[interval] * DEFAULT_POINTS).astimezone(UTC)
-    except OverflowError:
-        raise InvalidRequest([FieldError("start" if query.start else "end", "is out of range")]) from None
+    end = query.end or datetime.now(UTC)
+    start = query.start or end - LENGTHS[interval] * DEFAULT_POINTS
     if start >= end:
         raise InvalidRequest([FieldError("start", "must be before end")])
     if end - start > LONGEST[interval]:

@@ -42,7 +42,7 @@ class Moment(click.ParamType[datetime]):
     name = "time"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> datetime:
-        from kataven.web.inputs.api_keys import time_in_range
+        from kataven.web.inputs.times import time_in_range
 
         try:
             moment = datetime.fromisoformat(str(value))

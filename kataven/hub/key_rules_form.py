@@ -19,7 +19,8 @@ from kataven.identity import scopes
 from kataven.identity.conditions import AddressRules
 from kataven.identity.scopes import KnownScopes
 from kataven.ratelimit.policy import LIMIT_FIELDS, MAX_LIMIT, Limits
-from kataven.web.inputs.api_keys import KeyLimitsInput, Networks, checked_limits, time_in_range
+from kataven.web.inputs.api_keys import KeyLimitsInput, Networks, checked_limits
+from kataven.web.inputs.times import time_in_range
 from kataven.web.problems import InvalidRequest
 from kataven.web.schema import Input, with_fields
 

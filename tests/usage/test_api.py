@@ -270,3 +270,13 @@ def test_invalid_periods_are_refused(owner: Caller, query: dict[str, str], field
     response = owner.get("/v1/usage", query_string=query)
     assert response.status_code == 400
     assert [error["field"] for error in response.get_json()["errors"]] == [field]
+
+
+@pytest.mark.parametrize("parameter", ["since", "until"])
+def test_times_of_requests_are_compared_in_utc(alice: Caller, parameter: str) -> None:
+    # PostgreSQL does not know offsets from UTC of 16 hours and more.
+    assert alice.get(f"/v1/requests?{parameter}=2026-11-26T12:00:00%2B23:59").status_code == 200
+    for moment in ("0001-01-01T00:00:00%2B23:59", "9999-12-31T23:59:59-23:59"):
+        refused = alice.get(f"/v1/requests?{parameter}={moment}")
+        assert refused.status_code == 400
+        assert refused.get_json()["errors"][0]["field"] == parameter

@@ -295,7 +295,8 @@ def test_callbacks_receive_the_same_data_as_events(embedded: Site, tab: Tab, edg
 def test_widget_is_accessible_by_keyboard_and_screen_reader(embedded: Site, tab: Tab) -> None:
     tab.go(f"{EXACT}/").wait_for("ready")
     launcher = tab.find(".launcher")
-    assert (launcher.accessible_name, launcher.aria_role) == ("Talk to Front desk", "button")
+    # Chromium builds the accessibility tree after the page.
+    wait_until(lambda: (launcher.accessible_name, launcher.aria_role) == ("Talk to Front desk", "button"), SECONDS)
     assert launcher.get_attribute("aria-expanded") == "false"
     tab.press(Keys.TAB)
     assert tab.focused() == "launcher"

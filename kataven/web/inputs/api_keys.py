@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Annotated
 
 from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
 
 from kataven.identity import conditions, scopes
 from kataven.ratelimit.policy import LIMIT_FIELDS, MAX_LIMIT, KeyLimits, Limits, contradictions
+from kataven.web.inputs.times import time_in_range
 from kataven.web.openapi import SCOPE_SCHEMA
 from kataven.web.problems import FieldError, InvalidRequest
 from kataven.web.schema import Input, SingleLine, no_default, with_fields
 
 MAX_SCOPES = 100
-_YEARS = range(1971, 9999)
 
 
 KeyName = Annotated[str, SingleLine(200)]
@@ -36,13 +36,6 @@ def _time(given: object) -> datetime | None:
     if moment is None or moment.tzinfo is None:
         raise ValueError("must be a time with a time zone (RFC 3339), for example 2027-01-31T12:00:00Z")
     return time_in_range(moment)
-
-
-def time_in_range(moment: datetime) -> datetime:
-    """The moment in UTC. Raises ValueError: at both ends, it may be in a year that Python can't represent."""
-    if moment.year not in _YEARS:
-        raise ValueError(f"must be between the years {_YEARS[0]} and {_YEARS[-1]}")
-    return moment.astimezone(UTC)
 
 
 ScopeName = Annotated[str, Field(max_length=scopes.MAX_LENGTH), WithJsonSchema(SCOPE_SCHEMA)]
