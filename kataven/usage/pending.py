@@ -85,7 +85,8 @@ class PendingUsage:
         self._log: list[dict[str, Any]] = []
         self._losses: dict[int, list[int]] = {}
         self._sample = _Sample()
-        self._addresses_of: dict[tuple[int, str], set[str]] = {}
+        self._addresses_of: dict[str, set[str]] = {}
+        self._addresses_hour = 0
         self.calls = 0
         """How many requests are counted here."""
 
@@ -135,11 +136,10 @@ class PendingUsage:
             self._callers[caller] = last
 
     def _note_address(self, hour: int, caller: str, address: str, family: str, at: float, route: str) -> None:
-        known = self._addresses_of.get((hour, caller))
-        if known is None:
-            if len(self._addresses_of) >= MAX_ROWS:
-                self._addresses_of.clear()
-            known = self._addresses_of.setdefault((hour, caller), set())
+        if hour > self._addresses_hour or len(self._addresses_of) > MAX_ROWS:
+            self._addresses_of.clear()
+            self._addresses_hour = max(hour, self._addresses_hour)
+        known = self._addresses_of.setdefault(caller, set())
         if address not in known:
             if len(known) >= MAX_ADDRESSES:
                 address = ""

@@ -332,6 +332,15 @@ def test_many_addresses_of_a_key_are_counted_together(usage: UsageRecorder, data
     assert [row["calls"] for row in rows if row["address"] == ""] == [7]
 
 
+def test_the_addresses_of_past_hours_are_forgotten(usage: UsageRecorder, clock: Clock) -> None:
+    for _ in range(24):
+        for caller in (KEY, OTHER_KEY):
+            usage.record(observed(clock.now, key(caller)))
+        usage.flush()
+        clock.advance(3600)
+    assert set(usage._accounts["acme"].pending._addresses_of) == {KEY, OTHER_KEY}
+
+
 def test_users_are_recorded_by_their_id(usage: UsageRecorder, databases: Databases, clock: Clock) -> None:
     alice = Principal(CredentialKind.JWT, "acme", "alice", "Alice\0", Role.OWNER, person=OTHER_KEY)
     usage.record(observed(clock.now, alice))
