@@ -60,6 +60,8 @@ class Batch:
     losses: str
     calls: int
     """How many requests it counts."""
+    rows: int
+    """How many rows it has, for the bound of all accounts together."""
 
 
 @dataclass(slots=True)
@@ -254,6 +256,7 @@ class PendingUsage:
             _json(self._log),
             _json({"hour": hour, "calls": calls, "requests": lost} for hour, (calls, lost) in self._losses.items()),
             self.calls,
+            self.rows,
         )
         self._rows, self._addresses, self._callers, self._log, self._losses = {}, {}, {}, [], {}
         self._summary_rows = self.calls = 0

@@ -241,6 +241,22 @@ def test_over_the_bound_of_all_accounts_calls_are_counted_by_outcome_only(
     assert {(row["route"], row["calls"]) for row in databases.rows("minutes")} == {("GET /v1/agents", 1), ("*", 5)}
 
 
+def test_rows_that_could_not_be_written_count_toward_the_bound_of_all_accounts(
+    usage: UsageRecorder, databases: Databases, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(recorder, "MAX_ROWS", 10)
+    databases.failing = ConnectionError
+    for number in range(10):
+        for route in range(5):
+            usage.record(observed(clock.now, key(account=f"account-{number}"), path=f"/v1/{route}"))
+        usage.flush()
+    databases.failing = None
+    usage.flush()
+    routes = {number: {row["route"] for row in databases.rows("minutes", f"account-{number}")} for number in range(10)}
+    assert len(routes[0]) == 5
+    assert [routes[number] for number in range(1, 10)] == [{"*"}] * 9
+
+
 def test_an_account_that_is_not_migrated_is_not_recorded(
     usage: UsageRecorder, databases: Databases, metric: Metric, clock: Clock
 ) -> None:
