@@ -21,7 +21,8 @@ import secrets
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import CancelledError, Future
+from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Protocol
@@ -156,11 +157,10 @@ class Confirmations:
     def _require_now(self, token: _Token, digest: bytes, known: _Confirmation, now: float) -> float:
         asked = self._ask(token, digest, now)
         if asked is not None:
-            try:
+            active = None
+            with suppress(Exception):  # `_asked` logs it, or the issuer is silent
                 active = asked.result(self._timeout_seconds)
-            except (IntrospectionFailed, CancelledError, TimeoutError):
-                pass
-            else:
+            if active is not None:
                 if not active:
                     raise self._ended(token)
                 return now + self._bound.seconds / 2
@@ -192,12 +192,14 @@ class Confirmations:
     def _asked(self, token: _Token, digest: bytes, began: float, fill_token: int, asked: Future[bool]) -> None:
         try:
             active = asked.result()
-        except (IntrospectionFailed, CancelledError) as error:
+        except Exception as error:  # whatever failed: the issuer must be asked about this token again
             self._count("failed")
             with self._lock:
                 self._in_progress.pop(digest, None)
                 self._ask_again_at = max(self._ask_again_at, began + COOLDOWN_SECONDS)
-            _log.warning("a token could not be introspected", extra={"error": str(error) or type(error).__name__})
+            # Other messages could contain the token.
+            reason = str(error) if isinstance(error, IntrospectionFailed) else type(error).__name__
+            _log.warning("a token could not be introspected", extra={"error": reason})
             return
         self._count("active" if active else "inactive")
         # Counted from before the request: the issuer may have read its database at any time since.

@@ -109,7 +109,8 @@ class Introspector:
 
     async def _exchange(self, token: str, sub: str) -> bool:
         endpoint = await self._find_endpoint()
-        form, headers = {"token": token, "token_type_hint": "access_token"}, {"Accept": "application/json"}
+        form = {"token": token, "token_type_hint": "access_token"}
+        headers = {"Accept": "application/json", "Accept-Encoding": "identity"}
         self._authentication.authenticate(headers, form)
         if self._client is None:
             limits = httpx2.Limits(max_connections=MAX_CONNECTIONS)
@@ -118,7 +119,8 @@ class Introspector:
             if response.status_code != httpx2.codes.OK:
                 raise IntrospectionFailed(_reason(response.status_code))
             body = bytearray()
-            async for chunk in response.aiter_bytes():
+            # Raw, because an unsolicited compressed response could expand to any size in one step.
+            async for chunk in response.aiter_raw():
                 body += chunk
                 if len(body) > MAX_RESPONSE_BYTES:
                     raise IntrospectionFailed("the response is too long")

@@ -121,6 +121,8 @@ class EventPoller:
                 refused[jti] = (error.set_error, error.description)
             except NOT_APPLIED as error:
                 _log.warning("security event not confirmed", extra={"error": type(error).__name__})
+            except Exception:  # one event must not keep the others from being applied
+                _log.exception("security event not applied")
             else:
                 applied.append(jti)
         return Reports(tuple(applied), refused)

@@ -2,8 +2,8 @@
 
 An event is remembered after its receipt, so that the sender can repeat one that was not confirmed, and so that no event
 is lost if a process dies. While it is applied, it is claimed: a second delivery at the same time, to another process,
-waits for the first. A claim expires, so that a process that dies does not keep it. The memory is bounded by the time
-for which a token is valid: an expired token is refused by its own rule.
+is refused, and its sender repeats it. A claim expires, so that a process that dies does not keep it. A logout token is
+remembered until it expires, and then refused by its own rule. A SET, which has no expiry, is remembered for seven days.
 """
 
 from __future__ import annotations

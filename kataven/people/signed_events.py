@@ -183,6 +183,8 @@ def _events(claims: Mapping[str, Any]) -> Mapping[str, Any]:
     events = claims.get("events")
     if not isinstance(events, dict) or not 0 < len(events) <= MAX_EVENTS:
         raise EventRefused("events", f"`events` must be an object with 1 to {MAX_EVENTS} members.")
+    if not all(kind.isprintable() for kind in events):
+        raise EventRefused("events", "The names of `events` must be URIs.")
     return events
 
 
@@ -197,8 +199,13 @@ def _optional_text(claims: Mapping[str, Any], claim: str) -> str | None:
     if claim not in claims:
         return None
     value = claims[claim]
-    if not isinstance(value, str) or not 0 < len(value) <= MAX_SUBJECT_LENGTH or not value.isascii():
-        raise EventRefused("subject", f"`{claim}` must be 1 to {MAX_SUBJECT_LENGTH} ASCII characters.")
+    if (
+        not isinstance(value, str)
+        or not 0 < len(value) <= MAX_SUBJECT_LENGTH
+        or not value.isascii()
+        or not value.isprintable()
+    ):
+        raise EventRefused("subject", f"`{claim}` must be 1 to {MAX_SUBJECT_LENGTH} printable ASCII characters.")
     return value
 
 

@@ -108,7 +108,13 @@ class Transmitter:
         """`options` are those of the HTTP client, such as the certificate authorities to trust."""
         self._url = url
         self._options = dict(options)
-        self._headers = {"Accept": "application/json", "Content-Type": "application/json", "Content-Language": "en"}
+        self._headers = {
+            "Accept": "application/json",
+            # A compressed response could expand to any size in one step.
+            "Accept-Encoding": "identity",
+            "Content-Type": "application/json",
+            "Content-Language": "en",
+        }
         if token is not None:
             self._headers["Authorization"] = f"Bearer {token}"
 

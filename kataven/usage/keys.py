@@ -12,9 +12,12 @@ from sqlalchemy.orm import Session
 
 from kataven.account.errors import NotFound
 from kataven.account.models import ApiKey, UsageCaller
+from kataven.usage.policy import MINUTES_KEPT
 
 MAX_ADDRESSES = 50
 MAX_ROUTES = 10
+BY_MINUTE = MINUTES_KEPT - timedelta(hours=2)
+"""For how long refused calls since a moment are counted from its minute: minutes may be removed while they are read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,11 +175,11 @@ def preview(session: Session, key_id: UUID, now: datetime) -> RevocationPreview:
 def refused_since(session: Session, caller: UUID, codes: Collection[str], since: datetime) -> int:
     """How many calls of a key or user were refused with one of these codes since a moment.
 
-    Counted from the start of its minute; for a moment that is more than 46 hours ago, from the start of its hour.
+    Counted from the start of its minute; for a moment that is longer ago than `BY_MINUTE`, from the start of its hour.
     """
     hour = since.replace(minute=0, second=0, microsecond=0)
     now: datetime = session.connection().execute(text("SELECT now()")).scalar_one()
-    by_minute = now - since < timedelta(hours=46)
+    by_minute = now - since < BY_MINUTE
     values = {
         "caller": str(caller),
         "codes": list(codes),

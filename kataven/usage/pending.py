@@ -60,6 +60,8 @@ class Batch:
     losses: str
     calls: int
     """How many requests it counts."""
+    rows: int
+    """How many rows it has, for the bound of all accounts together."""
 
 
 @dataclass(slots=True)
@@ -85,7 +87,8 @@ class PendingUsage:
         self._log: list[dict[str, Any]] = []
         self._losses: dict[int, list[int]] = {}
         self._sample = _Sample()
-        self._addresses_of: dict[tuple[int, str], set[str]] = {}
+        self._addresses_of: dict[str, set[str]] = {}
+        self._addresses_hour = 0
         self.calls = 0
         """How many requests are counted here."""
 
@@ -135,11 +138,10 @@ class PendingUsage:
             self._callers[caller] = last
 
     def _note_address(self, hour: int, caller: str, address: str, family: str, at: float, route: str) -> None:
-        known = self._addresses_of.get((hour, caller))
-        if known is None:
-            if len(self._addresses_of) >= MAX_ROWS:
-                self._addresses_of.clear()
-            known = self._addresses_of.setdefault((hour, caller), set())
+        if hour > self._addresses_hour or len(self._addresses_of) > MAX_ROWS:
+            self._addresses_of.clear()
+            self._addresses_hour = max(hour, self._addresses_hour)
+        known = self._addresses_of.setdefault(caller, set())
         if address not in known:
             if len(known) >= MAX_ADDRESSES:
                 address = ""
@@ -254,6 +256,7 @@ class PendingUsage:
             _json(self._log),
             _json({"hour": hour, "calls": calls, "requests": lost} for hour, (calls, lost) in self._losses.items()),
             self.calls,
+            self.rows,
         )
         self._rows, self._addresses, self._callers, self._log, self._losses = {}, {}, {}, [], {}
         self._summary_rows = self.calls = 0

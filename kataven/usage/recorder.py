@@ -39,7 +39,7 @@ IDLE_FACTOR = 20.0
 MAX_QUEUE = 20_000
 """Requests that are not aggregated yet: more than 10 s of the fastest worker."""
 MAX_ROWS = 50_000
-"""Aggregated rows of all accounts together."""
+"""Aggregated rows of all accounts together, with those that could not be written."""
 MAX_ACCOUNTS = 20_000
 UNMIGRATED_SECONDS = 60.0
 STOP_SECONDS = 5.0
@@ -76,6 +76,11 @@ class _Account:
     trim_at: float = 0.0
     counters: int = 0
     """Rows of its last batch that the next one updates again."""
+
+    @property
+    def rows(self) -> int:
+        """Rows in memory."""
+        return self.pending.rows + (0 if self.outgoing is None else self.outgoing.rows)
 
 
 @dataclass(slots=True)
@@ -171,7 +176,7 @@ class UsageRecorder:
 
     def _aggregate(self) -> None:
         now = self._clock()
-        room = sum(account.pending.rows for account in self._accounts.values() if account.due is not None) < MAX_ROWS
+        room = sum(account.rows for account in self._accounts.values() if account.due is not None) < MAX_ROWS
         for _ in range(len(self._queue)):
             observed = self._queue.popleft()
             account = self._account(account_of(observed[2]), now)

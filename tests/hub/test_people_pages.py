@@ -18,6 +18,7 @@ from kataven.hub.session_list import MAX_SESSIONS, RECORD_SECONDS, SessionList
 from kataven.identity.principal import Role
 from kataven.people.access import Cause
 from kataven.revocation import EVERYTHING
+from kataven.web.services import EXTENSION, Services
 from tests.hub.conftest import Hub
 from tests.hub.hub_browser import HubBrowser
 from tests.support.app_harness import AppHarness, Caller
@@ -146,6 +147,18 @@ def test_your_sessions_lists_this_browser_and_the_others_and_ends_one(hub: Hub) 
     mine.get("/sessions")
     mine.post(f"/sessions/{id_of(hub, phone)}/end")
     assert "This session had ended already." in mine.get("/sessions").text
+
+
+def test_the_sessions_are_compared_with_the_cutoffs_once(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not once for each session: each comparison may cost a statement."""
+    mine = hub.signed_in(BOB)
+    for _ in range(5):
+        hub.signed_in(BOB).get("/agents")
+    services: Services = hub.app.extensions[EXTENSION]
+    compared, compare = [], services.directory.restrictions
+    monkeypatch.setattr(services.directory, "restrictions", lambda *given: compared.append(given) or compare(*given))
+    assert mine.get("/sessions").text.count('/end"') >= 5
+    assert len(compared) <= 2  # one for the request itself
 
 
 def test_sessions_of_other_users_can_not_be_ended(hub: Hub, alice: HubBrowser, bob: HubBrowser) -> None:

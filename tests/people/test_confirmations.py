@@ -177,6 +177,16 @@ def test_a_token_that_was_never_confirmed_has_no_grace_period(bounded: Fixture) 
         bounded.require()
 
 
+def test_after_an_unexpected_failure_the_issuer_is_asked_again(bounded: Fixture) -> None:
+    bounded.issuer.responds = RuntimeError("a token")
+    with pytest.raises(VerifierUnavailable):
+        bounded.require()
+    assert bounded.confirmations._in_progress == {}
+    bounded.issuer.responds = True
+    bounded.advance(COOLDOWN_SECONDS)
+    assert bounded.require() > bounded.clock()
+
+
 def test_a_silent_issuer_delays_one_request_per_cooldown(bounded: Fixture) -> None:
     bounded.issuer.responds = IntrospectionFailed("silent")
     for number in range(10):

@@ -6,6 +6,7 @@ The issuer of these tests is held to npm's `oidc-provider`, which introspects op
 
 from __future__ import annotations
 
+import gzip
 import json
 import threading
 import time
@@ -81,6 +82,12 @@ def test_other_responses_confirm_nothing(
 ) -> None:
     fake.replies = status, body
     with pytest.raises(IntrospectionFailed, match=reason):
+        introspector.ask("a token", "alice").result(30)
+
+
+def test_a_compressed_response_is_not_decompressed(fake: IntrospectingIssuer, introspector: Introspector) -> None:
+    fake.compressed, fake.replies = True, ("200 OK", gzip.compress(b'{"active":true}'))
+    with pytest.raises(IntrospectionFailed, match="not a JSON object"):
         introspector.ask("a token", "alice").result(30)
 
 

@@ -212,6 +212,29 @@ def test_failures_are_counted_and_back_off(
     assert 0.04 <= delays[3] <= 0.08
 
 
+def test_an_unexpected_error_of_one_event_does_not_stop_the_others(transmitter: RfcTransmitter) -> None:
+    class OneFails:
+        def receive(self, token: str, jti: str | None = None) -> None:
+            if jti == "1":
+                raise RuntimeError
+
+    for jti in ("1", "2"):
+        transmitter.offer(jti, "a.set.token")
+    polling = poller(transmitter, OneFails())
+    assert polling.poll_once() > 0
+    assert polling.counts.pending == 1
+    polling._report_last()
+    assert transmitter.acknowledged == ["2"]
+    assert list(transmitter.undelivered) == ["1"]
+
+
+def test_events_of_a_transmitter_that_compresses_are_read(transmitter: RfcTransmitter) -> None:
+    transmitter.compresses = True
+    transmitter.offer("1", "a.set.token")
+    delivered = Transmitter(transmitter.url, TOKEN, {"trust_env": False}).poll(Reports(), StopSignal(), wait_seconds=10)
+    assert delivered.sets == {"1": "a.set.token"}
+
+
 def test_the_wait_that_the_transmitter_asks_for_is_respected(transmitter: RfcTransmitter) -> None:
     transmitter.failures += [("503 Service Unavailable", [("Retry-After", "7")], b"")]
     assert poller(transmitter, None).poll_once() == 7

@@ -29,6 +29,8 @@ class IntrospectingIssuer:
     asked: list[str] = field(default_factory=list)
     forms: list[dict[str, str]] = field(default_factory=list)
     replies: tuple[str, bytes] | None = None
+    compressed: bool = False
+    """Whether the body of `replies` is compressed, whatever the client accepts."""
     held: threading.Event | None = None
     """The response waits for it."""
 
@@ -46,7 +48,8 @@ class IntrospectingIssuer:
         if self.held is not None:
             self.held.wait(30)
         status, body = self.replies or self._respond(environ, form)
-        start_response(status, [("Content-Type", "application/json")])
+        encoding = [("Content-Encoding", "gzip")] if self.compressed else []
+        start_response(status, [("Content-Type", "application/json"), *encoding])
         return [body]
 
     def _respond(self, environ: dict[str, Any], form: dict[str, str]) -> tuple[str, bytes]:

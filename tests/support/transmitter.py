@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import threading
 from collections.abc import Iterable, Iterator
@@ -27,6 +28,8 @@ class RfcTransmitter:
     failures: list[tuple[str, list[tuple[str, str]], bytes]] = field(default_factory=list)
     """Responses that replace the next ones: status, headers, body."""
     changed: threading.Condition = field(default_factory=threading.Condition)
+    compresses: bool = False
+    """Whether responses are compressed for clients that accept it."""
     closing: bool = False
     url: str = ""
 
@@ -76,7 +79,10 @@ class RfcTransmitter:
             found: dict[str, Any] = {"sets": sets}
             if len(self.undelivered) > len(sets):
                 found["moreAvailable"] = True
-        return "200 OK", kind, json.dumps(found).encode()
+        response = json.dumps(found).encode()
+        if self.compresses and "gzip" in environ.get("HTTP_ACCEPT_ENCODING", ""):
+            return "200 OK", [*kind, ("Content-Encoding", "gzip")], gzip.compress(response)
+        return "200 OK", kind, response
 
 
 def _is_poll_request(said: Any) -> bool:

@@ -246,7 +246,10 @@ def test_another_account_sees_nothing(harness: AppHarness, account: str, owner: 
     other = f"other-{uuid4().hex[:12]}"
     new_account(harness.services, other)
     stranger = user(harness, other, Role.OWNER)
+    receipt = owner.patch(f"/v1/api-keys/{key_id}", {"paused": True}).get_json()["receipt"]["id"]
     recorder_of(harness).flush()
+    assert owner.get(f"/v1/receipts/{receipt}").status_code == 200
+    assert stranger.get(f"/v1/receipts/{receipt}").status_code == 404
     assert stranger.get(f"/v1/requests/{request}").status_code == 404
     assert stranger.get(f"/v1/api-keys/{key_id}/usage").status_code == 404
     assert stranger.post(f"/v1/api-keys/{key_id}/revoke-preview").status_code == 404

@@ -241,6 +241,22 @@ def test_over_the_bound_of_all_accounts_calls_are_counted_by_outcome_only(
     assert {(row["route"], row["calls"]) for row in databases.rows("minutes")} == {("GET /v1/agents", 1), ("*", 5)}
 
 
+def test_rows_that_could_not_be_written_count_toward_the_bound_of_all_accounts(
+    usage: UsageRecorder, databases: Databases, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(recorder, "MAX_ROWS", 10)
+    databases.failing = ConnectionError
+    for number in range(10):
+        for route in range(5):
+            usage.record(observed(clock.now, key(account=f"account-{number}"), path=f"/v1/{route}"))
+        usage.flush()
+    databases.failing = None
+    usage.flush()
+    routes = {number: {row["route"] for row in databases.rows("minutes", f"account-{number}")} for number in range(10)}
+    assert len(routes[0]) == 5
+    assert [routes[number] for number in range(1, 10)] == [{"*"}] * 9
+
+
 def test_an_account_that_is_not_migrated_is_not_recorded(
     usage: UsageRecorder, databases: Databases, metric: Metric, clock: Clock
 ) -> None:
@@ -330,6 +346,15 @@ def test_many_addresses_of_a_key_are_counted_together(usage: UsageRecorder, data
     rows = databases.rows("addresses")
     assert len(rows) == pending.MAX_ADDRESSES + 1
     assert [row["calls"] for row in rows if row["address"] == ""] == [7]
+
+
+def test_the_addresses_of_past_hours_are_forgotten(usage: UsageRecorder, clock: Clock) -> None:
+    for _ in range(24):
+        for caller in (KEY, OTHER_KEY):
+            usage.record(observed(clock.now, key(caller)))
+        usage.flush()
+        clock.advance(3600)
+    assert set(usage._accounts["acme"].pending._addresses_of) == {KEY, OTHER_KEY}
 
 
 def test_users_are_recorded_by_their_id(usage: UsageRecorder, databases: Databases, clock: Clock) -> None:

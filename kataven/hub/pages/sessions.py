@@ -19,7 +19,7 @@ PATH = "/sessions"
 
 @blueprint.page(PATH, SIGNED_IN)
 def show_sessions(hub_request: HubRequest) -> AnyResponse:
-    found = [one for one in _listed(hub_request) if not _is_ended(hub_request, one)]
+    found = _without_ended(hub_request, _listed(hub_request))
     return render(
         "sessions.html",
         current=next((one for one in found if one.id == hub_request.session.id), None),
@@ -58,9 +58,11 @@ def _listed(hub_request: HubRequest) -> list[ListedSession]:
     return hub_services().sessions.listed(user)
 
 
-def _is_ended(hub_request: HubRequest, session: ListedSession) -> bool:
-    """Whether a cutoff refuses the session at its next request."""
+def _without_ended(hub_request: HubRequest, listed: list[ListedSession]) -> list[ListedSession]:
+    """The sessions that no cutoff refuses at their next request."""
     user = hub_request.session.user
     assert user is not None  # noqa: S101  as above
-    presented = Presented(hub_request.services.people.person(user.subject).id, session.began_at)
-    return hub_request.services.directory.restrictions(None, presented).refusal(presented) is not None
+    person = hub_request.services.people.person(user.subject).id
+    oldest = Presented(person, min((one.began_at for one in listed), default=None))
+    restrictions = hub_request.services.directory.restrictions(None, oldest)  # those of the oldest concern all
+    return [one for one in listed if restrictions.refusal(Presented(person, one.began_at)) is None]
