@@ -7,6 +7,7 @@ import socket
 import time
 from pathlib import Path
 
+from kataven.hub import backchannel_logout
 from kataven.web.priorities import ENDS_ACCESS, ENDS_ACCESS_IN_THE_HUB, urgent_requests
 from tests.support.app_harness import AppHarness
 from tests.support.gunicorn import Gunicorn
@@ -66,7 +67,7 @@ def test_urgent_requests_name_existing_routes(harness: AppHarness) -> None:
         if path != "/v1/security-events":  # only if it is configured
             assert any(verb == method and rule.startswith(path) for verb, rule in routes), (method, path)
     assert ("GET", "/healthz") in routes
-    assert ENDS_ACCESS_IN_THE_HUB == (("POST", "/auth/backchannel-logout"),)
+    assert ENDS_ACCESS_IN_THE_HUB == (("POST", backchannel_logout.PATH),)
 
 
 def test_urgent_requests_include_aliases_and_exclude_the_rest() -> None:
