@@ -96,17 +96,22 @@ class DirectCursor(Psycopg2Cursor):
 
     def execute(self, query: str | bytes | Composable, vars: Any = None) -> None:  # noqa: A002 - psycopg2's name
         """As in psycopg2."""
-        prepared = self.connection.prepared
-        if prepared is None or not isinstance(query, str) or not is_marked(query, vars):
+        statements = self.connection.prepared
+        if statements is None or not isinstance(query, str) or not is_marked(query, vars):
             self._execute_checked(query, vars)
             return
+        prepared = statements.find(query)
         try:
-            self._execute_checked(prepared.message(query), vars)
+            self._execute_checked(prepared.message, vars)
         except Error as error:
-            prepared.failed(query)
-            if not (is_outdated(error) and self.connection.autocommit):
+            if not is_outdated(error):
+                raise
+            statements.forget(query)
+            if not self.connection.autocommit:
                 raise
             self._execute_checked(query, vars)
+        else:
+            statements.executed(query, prepared)
 
     def _execute_checked(self, query: str | bytes | Composable, values: Any) -> None:
         check = self.connection.take_check()

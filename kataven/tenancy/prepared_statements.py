@@ -6,6 +6,7 @@ another session, so the statement is sent through it as it is: the mark is a com
 """
 
 import re
+from dataclasses import dataclass
 from itertools import count
 
 from psycopg2 import Error
@@ -20,6 +21,14 @@ _PARAMETER = re.compile(r"%\((\w+)\)s")
 _OUTDATED = frozenset({"0A000", "26000"})
 
 
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """What to send for a marked statement: `message` now, and `execute` after `message` was executed."""
+
+    message: str
+    execute: str
+
+
 class PreparedStatements:
     """The prepared statements of one connection."""
 
@@ -27,25 +36,25 @@ class PreparedStatements:
         self._executes: dict[str, str] = {}
         self._numbers = count(1)
 
-    def message(self, statement: str) -> str:
-        """What to send for a marked statement. Its parameters are those of the statement, by name.
-
-        Call `failed` if it fails.
-        """
+    def find(self, statement: str) -> Prepared:
+        """What to send. Its parameters are those of the statement, by name."""
         known = self._executes.get(statement)
         if known is not None:
-            return known
+            return Prepared(known, known)
         names = list(dict.fromkeys(_PARAMETER.findall(statement)))
         body = _PARAMETER.sub(lambda found: f"${names.index(found[1]) + 1}", statement)
         # A new number each time: a failed message may have created the statement.
         number = next(self._numbers)
         values = ", ".join(f"%({name})s" for name in names)
         execute = f"EXECUTE kataven_{number}({values})" if names else f"EXECUTE kataven_{number}"
-        self._executes[statement] = execute
-        return f"PREPARE kataven_{number} AS {body}; {execute}"
+        return Prepared(f"PREPARE kataven_{number} AS {body}; {execute}", execute)
 
-    def failed(self, statement: str) -> None:
-        """The message was not executed completely: prepare the statement again."""
+    def executed(self, statement: str, prepared: Prepared) -> None:
+        """The message was executed completely."""
+        self._executes[statement] = prepared.execute
+
+    def forget(self, statement: str) -> None:
+        """The statement is outdated: prepare it again."""
         self._executes.pop(statement, None)
 
 

@@ -70,9 +70,10 @@ _PAGE_HEADERS = {
 
 _CREDENTIAL_REFUSALS = (
     *("malformed_token", "missing_account", "invalid_account"),
-    *("missing_credential", "not_a_credential", "invalid_credential", "expired_credential"),
-    *("reserved_account", "account_mismatch", "revoked_credential", "paused_credential", "credential_not_yet_valid"),
-    *("account_suspended", "address_not_allowed", "browser_use", "forbidden"),
+    *("missing_credential", "not_a_credential", "invalid_credential", "expired_credential", "session_ended"),
+    *("reserved_account", "account_mismatch", "revoked_credential", "rotated_credential", "paused_credential"),
+    *("credential_not_yet_valid", "account_suspended", "access_blocked", "address_not_allowed", "browser_use"),
+    *("forbidden",),
     *("rate_limited", "schema_mismatch", "unavailable"),
 )
 _PUBLIC_REFUSALS = ("unavailable",)

@@ -107,6 +107,12 @@ def test_operation_that_is_not_a_read_is_refused(alice: HubBrowser, hub: Hub) ->
         assert tried(alice, name).status_code == 403, name
 
 
+def test_parameter_does_not_select_another_operation(alice: HubBrowser, harness: AppHarness) -> None:
+    agent = harness.user(ALICE).post("/v1/agents", {"name": "Tried"}).get_json()
+    sent = tried(alice, "getAgent", agent_id=f"{agent['id']}/widget-settings")
+    assert sent.status_code == 400, sent.get_json()
+
+
 def test_unknown_parameters_are_rejected(alice: HubBrowser) -> None:
     for given in ({"agent_id": ".."}, {}, {"agent_id": "x", "X-Account-ID": "globex"}):
         assert tried(alice, "getAgent", **given).status_code == 400

@@ -95,3 +95,22 @@ def test_a_failed_statement_is_prepared_again(
         with pytest.raises(DBAPIError, match="division by zero"):
             session.connection().exec_driver_sql(statement, {"number": 0})
         assert session.connection().exec_driver_sql(statement, {"number": 1}).scalar() == 1
+
+
+def test_a_statement_that_fails_stays_prepared(registry: EngineRegistry, notes: Tenant) -> None:
+    statement = "SELECT /* prepared */ 1 / %(number)s"
+    with registry.reading(notes) as session:
+        connection = session.connection()
+        assert connection.exec_driver_sql(statement, {"number": 1}).scalar() == 1
+        for _ in range(3):
+            with pytest.raises(DBAPIError, match="division by zero"):
+                connection.exec_driver_sql(statement, {"number": 0})
+        assert connection.exec_driver_sql(statement, {"number": 1}).scalar() == 1
+        assert session.scalar(COUNT) == 1
+
+
+def test_a_statement_that_was_not_sent_is_not_prepared(registry: EngineRegistry, notes: Tenant) -> None:
+    with registry.writing(notes) as session:
+        with pytest.raises(ValueError, match="NUL"):
+            session.execute(BY_TEXT, {"given": "\0"})
+        assert [row.text for row in session.execute(BY_TEXT, {"given": "it's"})] == ["it's"]

@@ -16,6 +16,7 @@ from schemathesis.generation.modes import GenerationMode
 from schemathesis.specs.openapi.schemas import OpenApiSchema
 
 from app import API_BLUEPRINTS
+from kataven.identity.errors import Refused
 from kataven.identity.scopes import SCOPES
 from kataven.web import openapi
 from kataven.web.explanations import EXPLANATIONS
@@ -223,6 +224,14 @@ def test_operations_state_the_scope_that_keys_need(harness: AppHarness, customer
     assert customers["components"]["schemas"]["Scope"]["enum"] == list(SCOPES)
     scopes = customers["components"]["schemas"]["ApiKeyInput"]["properties"]["scopes"]
     assert {"$ref": "#/components/schemas/Scope"} in [one.get("items") for one in scopes["anyOf"]]
+
+
+def test_operations_describe_every_refusal_of_a_credential(customers: Json) -> None:
+    codes = {refusal.code for refusal in Refused.__subclasses__()}
+    assert {"revoked_credential", "rotated_credential", "session_ended"} <= codes
+    responses = customers["paths"]["/v1/agents"]["get"]["responses"].values()
+    described = " ".join(response["description"] for response in responses)
+    assert {code for code in codes if f"`{code}`" not in described} == set()
 
 
 def test_two_operations_with_one_name_are_an_error(harness: AppHarness) -> None:

@@ -157,8 +157,14 @@ def test_only_reads_that_accept_a_user_can_be_tried(page: str) -> None:
 
 def test_parameters_of_a_try_can_not_change_the_path() -> None:
     found = tryable.find(DOCUMENTS[0], "getAgent")
-    assert found.target({"agent_id": "../me?x=1#y"}) == "/v1/agents/..%2Fme%3Fx%3D1%23y"
-    for given in ({"agent_id": ".."}, {"agent_id": ""}, {}, {"agent_id": "a", "Authorization": "b"}):
+    assert found.target({"agent_id": "..me?x=1#y"}) == "/v1/agents/..me%3Fx%3D1%23y"
+    for given in (
+        {"agent_id": ".."},
+        {"agent_id": "a/b"},
+        {"agent_id": ""},
+        {},
+        {"agent_id": "a", "Authorization": "b"},
+    ):
         with pytest.raises(tryable.InvalidParameter):
             found.target(given)
     listed = tryable.find(DOCUMENTS[0], "listAgents")

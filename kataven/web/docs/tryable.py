@@ -36,8 +36,9 @@ class TryableOperation:
         missing = sorted(name for name, value in path.items() if not value)
         if missing:
             raise InvalidParameter(f"Enter a value for {missing[0]}.")
-        if any(value in {".", ".."} for value in path.values()):
-            raise InvalidParameter("`.` and `..` are not valid in a path.")
+        # A server decodes %2F before it selects the operation, so a slash would select another one.
+        if any(value in {".", ".."} or "/" in value for value in path.values()):
+            raise InvalidParameter("`.`, `..` and values with `/` are not valid in a path.")
         query = {name: value for name, value in given.items() if value and name not in path}
         quoted = {name: quote(value, safe="") for name, value in path.items()}
         return self.path.format(**quoted) + (f"?{urlencode(query)}" if query else "")

@@ -216,7 +216,7 @@ class BufferingWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no an
         if conn.whole:
             self.tpool.submit(conn, urgent=conn.urgent)
         else:
-            self.bulk.submit(self._serve, conn)
+            self.bulk.submit(self._serve_large, conn, time.monotonic())
 
     # Processing, in a thread of a pool.
 
@@ -232,6 +232,14 @@ class BufferingWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no an
             self._set_idle(conn)
         else:
             self.method_queue.defer(self._respond, conn)
+
+    def _serve_large(self, conn: ClientConnection, since: float) -> None:
+        """The same for a request that waits for a thread since `since`, at most as long as a body may take. Without
+        this bound, a connection would have no deadline while it is queued."""
+        if time.monotonic() - since > self.timeouts.body_seconds:
+            self._shed(conn)
+        else:
+            self._serve(conn)
 
     def _shed(self, conn: ClientConnection) -> None:
         """Called in any thread: the request waited for too long."""

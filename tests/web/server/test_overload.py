@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import socket
+import time
 from pathlib import Path
 
+from kataven.hub import backchannel_logout
 from kataven.web.priorities import ENDS_ACCESS, ENDS_ACCESS_IN_THE_HUB, urgent_requests
 from tests.support.app_harness import AppHarness
 from tests.support.gunicorn import Gunicorn
@@ -14,11 +16,11 @@ from tests.web.server.running import get, read_answer, refused, small
 from tests.web.server.test_gthread import GET
 
 
-def occupy(server: Gunicorn, folder: Path) -> socket.socket:
+def occupy(server: Gunicorn, folder: Path, body: bytes = b"") -> socket.socket:
     """A connection whose request occupies a thread until `folder/end` exists."""
     folder.mkdir()
     connection = server.connect()
-    connection.sendall(f"GET /hold?{folder} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+    connection.sendall(f"GET /hold?{folder} HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body)
     wait_until((folder / "begun").exists, 30)
     return connection
 
@@ -42,13 +44,30 @@ def test_request_that_waits_too_long_returns_503_with_retry_after(tmp_path: Path
         assert refused(server)["overloaded"] == 1
 
 
+def test_large_body_that_waits_longer_than_a_body_may_take_returns_503(tmp_path: Path) -> None:
+    large = b"x" * 100_000
+    with small(tmp_path, BODY_SECONDS="1") as server:
+        held = [occupy(server, tmp_path / name, large) for name in ("one", "two")]  # all threads for large bodies
+        with server.connect() as connection:
+            connection.sendall(b"POST /read HTTP/1.1\r\nHost: x\r\nContent-Length: 100000\r\n\r\n" + large)
+            time.sleep(1.5)  # longer than BODY_SECONDS: the worker's clock can't be set
+            for name in ("one", "two"):
+                (tmp_path / name / "end").touch()
+            status, headers, body = read_answer(connection)
+        assert (status, headers["retry-after"], json.loads(body)["code"]) == (503, "1", "unavailable")
+        for connection in held:
+            with connection:
+                assert read_answer(connection)[0] == 200
+        assert refused(server)["overloaded"] == 1
+
+
 def test_urgent_requests_name_existing_routes(harness: AppHarness) -> None:
     routes = {(method, rule.rule) for rule in harness.app.url_map.iter_rules() for method in rule.methods or ()}
     for method, path in ENDS_ACCESS:
         if path != "/v1/security-events":  # only if it is configured
             assert any(verb == method and rule.startswith(path) for verb, rule in routes), (method, path)
     assert ("GET", "/healthz") in routes
-    assert ENDS_ACCESS_IN_THE_HUB == (("POST", "/auth/backchannel-logout"),)
+    assert ENDS_ACCESS_IN_THE_HUB == (("POST", backchannel_logout.PATH),)
 
 
 def test_urgent_requests_include_aliases_and_exclude_the_rest() -> None:
