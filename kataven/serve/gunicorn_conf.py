@@ -15,8 +15,7 @@ from gunicorn.sock import close_sockets
 
 from kataven import settings
 from kataven.assembly import require_usable_pooler
-from kataven.web import metrics_folder
-from kataven.web.priorities import urgent_requests
+from kataven.web import metrics_folder, priorities
 from kataven.web.server import crash
 from kataven.web.server.timeouts import SocketTimeouts
 
@@ -101,7 +100,7 @@ def post_worker_init(worker: Any) -> None:
             connections=configured.worker_connections,
         )
     )
-    worker.urgent = urgent_requests()
+    worker.lanes = priorities.lanes()
     worker.on_refusal = lambda reason: services.metrics.connections_refused.labels(reason).inc()
     services.start()
     # If the worker crashes, or is killed because it hangs, the master logs its stacks.

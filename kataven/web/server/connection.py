@@ -16,6 +16,7 @@ from gunicorn.config import Config
 
 from kataven.web.server.arrival import Arrival
 from kataven.web.server.errors import SlowBody
+from kataven.web.server.request_threads import Lane
 from kataven.web.server.timeouts import NEVER, RESPONSE_BYTES, BodyClock, SocketTimeouts
 
 
@@ -48,6 +49,7 @@ class ClientConnection:
         "deadline",
         "dropped",
         "keep",
+        "lane",
         "outbox",
         "parser",
         "phase",
@@ -56,7 +58,6 @@ class ClientConnection:
         "sock",
         "timeout",
         "timeouts",
-        "urgent",
         "whole",
     )
 
@@ -77,7 +78,7 @@ class ClientConnection:
         self.continued = False
         self.whole = False
         """Whether the request arrived completely before it was passed to a thread."""
-        self.urgent = False
+        self.lane = Lane.NORMAL
         self.keep = False
         self.outbox = bytearray()
         self.buffered = 0

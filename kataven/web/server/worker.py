@@ -19,7 +19,7 @@ import socket
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent import futures
 from functools import partial
 from selectors import EVENT_READ, EVENT_WRITE
@@ -35,7 +35,7 @@ from kataven.web.server.arrival import Progress
 from kataven.web.server.connection import ClientConnection, Phase, SlowReader
 from kataven.web.server.errors import SlowBody
 from kataven.web.server.logger import ERRORS
-from kataven.web.server.request_threads import QueueLimits, RequestThreads
+from kataven.web.server.request_threads import Lane, QueueLimits, RequestThreads
 from kataven.web.server.response import RequestBody, Response
 from kataven.web.server.timeouts import (
     BODY_BYTES,
@@ -66,8 +66,8 @@ class BufferingWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no an
         self.on_refusal: Callable[[str], None] = self._count
         self.set_timeouts(SocketTimeouts())
         self.queue_limits = QueueLimits()
-        self.urgent: tuple[bytes, ...] = ()
-        """What the first bytes of urgent requests are, such as `GET /healthz `: see `RequestThreads`."""
+        self.lanes: Mapping[Lane, tuple[bytes, ...]] = {}
+        """What the first bytes of a lane's requests are, such as `GET /healthz`: see `RequestThreads`."""
         self._waiting: dict[ClientConnection, None] = {}
         """Connections with a deadline, oldest first."""
         self._buffered = 0
@@ -208,13 +208,14 @@ class BufferingWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no an
     def _hand_over(self, conn: ClientConnection, *, whole: bool) -> None:
         self._forget(conn)
         conn.clock = None
-        conn.urgent = conn.arrival.buffer.startswith(self.urgent)
+        start = conn.arrival.buffer
+        conn.lane = next((lane for lane, starts in self.lanes.items() if start.startswith(starts)), Lane.NORMAL)
         conn.hand_over(whole)
         self.enqueue_req(conn)
 
     def enqueue_req(self, conn: ClientConnection) -> None:
         if conn.whole:
-            self.tpool.submit(conn, urgent=conn.urgent)
+            self.tpool.submit(conn, conn.lane)
         else:
             self.bulk.submit(self._serve_large, conn, time.monotonic())
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from kataven.web.server.request_threads import QueueLimits
+from kataven.web.server.request_threads import Lane, QueueLimits
 from kataven.web.server.timeouts import SocketTimeouts
 from tests.web.server import small
 
@@ -27,7 +27,7 @@ secure_scheme_headers: dict[str, str] = {}
 def post_fork(server: Any, worker: Any) -> None:
     if "WAIT_SECONDS" in os.environ:
         worker.queue_limits = QueueLimits(wait_seconds=float(os.environ["WAIT_SECONDS"]))
-        worker.urgent = (b"GET /environ",)
+        worker.lanes = {Lane.PROBE: (b"GET /environ",), Lane.URGENT: (b"GET /hold?urgent", b"POST /read")}
 
 
 def post_worker_init(worker: Any) -> None:

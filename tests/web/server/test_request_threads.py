@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from kataven.web.server.request_threads import QueueLimits, RequestThreads
+from kataven.web.server.request_threads import Lane, QueueLimits, RequestThreads
 from tests.support.clock import Clock
 from tests.support.waiting import wait_until
 
@@ -30,9 +30,9 @@ class Requests:
             raise RuntimeError(name)
         assert self.released.setdefault(name, threading.Event()).wait(30)
 
-    def submit(self, *names: str, urgent: bool = False) -> None:
+    def submit(self, *names: str, lane: Lane = Lane.NORMAL) -> None:
         for name in names:
-            self.threads.submit(name, urgent=urgent)
+            self.threads.submit(name, lane)
 
     def release(self, *names: str) -> None:
         for name in names:
@@ -107,7 +107,7 @@ def test_a_standing_queue_shortens_the_wait_until_it_is_empty(requests: Requests
 def test_an_urgent_request_has_its_own_thread_and_is_not_shed(requests: Requests) -> None:
     occupy(requests)
     requests.submit("b")
-    requests.submit("c", "d", urgent=True)
+    requests.submit("c", "d", lane=Lane.URGENT)
     requests.wait_for(lambda: requests.begun == ["a", "c"])
     requests.clock.advance(60)
     requests.threads.shed_overdue()
@@ -116,16 +116,24 @@ def test_an_urgent_request_has_its_own_thread_and_is_not_shed(requests: Requests
     requests.wait_for(lambda: requests.begun == ["a", "c", "d"])
 
 
+def test_a_health_check_does_not_wait_behind_urgent_requests(requests: Requests) -> None:
+    occupy(requests)
+    requests.submit("b", "c", lane=Lane.URGENT)
+    requests.wait_for(lambda: requests.begun == ["a", "b"])
+    requests.submit("d", lane=Lane.PROBE)
+    requests.wait_for(lambda: requests.begun == ["a", "b", "d"])
+
+
 def test_urgent_requests_use_the_other_threads_when_these_are_free(requests: Requests) -> None:
-    requests.submit("a", "b", urgent=True)
+    requests.submit("a", "b", lane=Lane.URGENT)
     requests.wait_for(lambda: sorted(requests.begun) == ["a", "b"])
 
 
 def test_urgent_requests_do_not_overtake_the_others_in_their_threads(requests: Requests) -> None:
     occupy(requests)
-    requests.submit("b", urgent=True)
+    requests.submit("b", lane=Lane.URGENT)
     requests.wait_for(lambda: requests.begun == ["a", "b"])
-    requests.submit("c", urgent=True)
+    requests.submit("c", lane=Lane.URGENT)
     requests.submit("d")
     requests.release("a")
     requests.wait_for(lambda: len(requests.begun) == 3)

@@ -184,3 +184,16 @@ def test_a_request_that_arrives_before_its_connection_is_registered_completely_i
     assert (conn.phase, conn.registered, dict(worker.poller.get_map())) == (Phase.IN_THREAD, False, {})
     conn.sock.close()
     client.close()
+
+
+def test_large_body_that_waited_longer_than_a_body_may_take_is_shed(worker: BufferingWorker) -> None:
+    served: list[ClientConnection] = []
+    shed: list[ClientConnection] = []
+    worker._serve, worker._shed = served.append, shed.append  # type: ignore[method-assign,assignment]
+    (late, late_client), (in_time, client) = connected(worker), connected(worker)
+    worker._serve_large(late, time.monotonic() - worker.timeouts.body_seconds - 1)
+    worker._serve_large(in_time, time.monotonic())
+    assert (shed, served) == ([late], [in_time])
+    for conn, other in ((late, late_client), (in_time, client)):
+        worker._close(conn)
+        other.close()
