@@ -180,24 +180,28 @@ def revoke(session: Session, key_id: UUID, actor: Actor) -> tuple[ApiKey, UUID |
     return key, event.id
 
 
-def pause(session: Session, key_id: UUID, actor: Actor) -> ApiKey:
-    """Pause a key until it is resumed. A paused key is not changed. Raises NotFound, or Conflict if it is revoked."""
+def pause(session: Session, key_id: UUID, actor: Actor) -> tuple[ApiKey, UUID | None]:
+    """Pause a key until it is resumed. Returns the key and the id of its event if that has no receipt yet.
+
+    A paused key is not changed. Raises NotFound, or Conflict if it is revoked.
+    """
     key = _not_revoked(session, key_id)
-    if key.paused_at is None:
-        key.paused_at = session.scalar(select(func.clock_timestamp()))
-        audit.record(session, actor, "api_key.paused", key_id, {"name": key.name, "hint": key.hint})
-        session.flush()
-    return key
+    if key.paused_at is not None:
+        return key, audit.without_receipt(session, "api_key.paused", key_id, key.paused_at)
+    key.paused_at = session.scalar(select(func.clock_timestamp()))
+    event = audit.record(session, actor, "api_key.paused", key_id, {"name": key.name, "hint": key.hint})
+    session.flush()
+    return key, event.id
 
 
-def resume(session: Session, key_id: UUID, actor: Actor) -> ApiKey:
-    """Accept a paused key again. Raises NotFound, or Conflict if it is revoked."""
+def resume(session: Session, key_id: UUID, actor: Actor) -> tuple[ApiKey, None]:
+    """Accept a paused key again. Its event gets no receipt. Raises NotFound, or Conflict if it is revoked."""
     key = _not_revoked(session, key_id)
     if key.paused_at is not None:
         key.paused_at = None
         audit.record(session, actor, "api_key.resumed", key_id, {"name": key.name, "hint": key.hint})
         session.flush()
-    return key
+    return key, None
 
 
 def change_rules(session: Session, key_id: UUID, changes: Mapping[str, Any], actor: Actor) -> ApiKey:
@@ -312,10 +316,12 @@ def _change_one(
         return KeyChange(key_id, KeyOutcome.UNCHANGED if revoked else KeyOutcome.CHANGED, event_id)
     if revoked:
         return KeyChange(key_id, KeyOutcome.REVOKED)
-    if paused == (action is BulkAction.PAUSE):
-        return KeyChange(key_id, KeyOutcome.UNCHANGED)
-    (pause if action is BulkAction.PAUSE else resume)(session, key_id, actor)
-    return KeyChange(key_id, KeyOutcome.CHANGED)
+    if action is BulkAction.PAUSE:
+        _, event_id = pause(session, key_id, actor)
+        return KeyChange(key_id, KeyOutcome.UNCHANGED if paused else KeyOutcome.CHANGED, event_id)
+    if paused:
+        resume(session, key_id, actor)
+    return KeyChange(key_id, KeyOutcome.CHANGED if paused else KeyOutcome.UNCHANGED)
 
 
 def lock(session: Session, key_id: UUID) -> ApiKey:

@@ -446,9 +446,7 @@ def change_api_key(context: RequestContext, key_id: UUID, body: ApiKeyPatch) -> 
             key = _change_rules(session, key_id, rules, context.actor)
         if "paused" in given:
             change = api_keys.pause if body.paused else api_keys.resume
-            key = change(session, key_id, context.actor)
-            if key.paused_at is not None:
-                event = audit.without_receipt(session, "api_key.paused", key_id, key.paused_at)
+            key, event = change(session, key_id, context.actor)
         if "disabled" in given:
             key, event = api_keys.revoke(session, key_id, context.actor)
         if given.keys() - {"name"}:

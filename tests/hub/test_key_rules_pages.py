@@ -139,6 +139,8 @@ def test_key_is_paused_and_resumed_with_receipts(harness: AppHarness, alice: Hub
     assert re.search(r"Paused “Restricted” \(….{8}\): \d+ of \d+ workers confirmed", page.text)
     assert caller.get("/v1/me").get_json()["code"] == "paused_credential"
     assert f"{path}/revoke" in alice.get(path).text, "a paused key can be revoked"
+    timeline = alice.get(path).text.partition("<h2>Timeline</h2>")[2].partition("</ol>")[0]
+    assert re.search(r"<b>Paused</b> by .*\d+ of \d+ workers confirmed", timeline)
     alice.get(path)
     alice.post(f"{path}/resume")
     assert caller.get("/v1/me").status_code == 200
