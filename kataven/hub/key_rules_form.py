@@ -94,6 +94,12 @@ class SubmittedRules:
             "not_before": self.form.not_before,
         }
 
+    def conditions_for(self, key: ApiKey) -> dict[str, Any]:
+        """The conditions to save. A time that was not edited keeps its seconds, which the field does not show."""
+        saved = KeyRules.of(key).not_before
+        is_same = _local(saved) == _local(self.form.not_before)
+        return {**self.conditions, "not_before": saved if is_same else self.form.not_before}
+
 
 def read_rules(account: Limits, known: KnownScopes | None) -> tuple[SubmittedRules | None, dict[str, str]]:
     """The submitted fields, or the messages by field. `known` are the scopes to choose from; None: not in the form."""

@@ -130,6 +130,23 @@ def test_conditions_are_changed_with_a_receipt_and_a_warning(harness: AppHarness
     assert caller.get("/v1/me").status_code == 200
 
 
+def test_time_that_the_form_shows_without_its_seconds_is_kept(
+    harness: AppHarness, alice: HubBrowser, acme_key: Caller
+) -> None:
+    start = (datetime.now(UTC) + timedelta(days=1)).replace(second=59, microsecond=1)
+    harness.new_key("acme", name="Seconds", not_before=start)
+    (key,) = acme_key.get("/v1/api-keys?q=Seconds").get_json()
+    path = f"{KEYS}/{key['id']}"
+    edit = f"{path}/edit"
+    alice.post(edit, {**forms_of(alice.get(edit).text)[edit].fields, "denied_addresses": "192.0.2.66"})
+    saved = stored(acme_key, path)
+    assert (saved["denied_addresses"], datetime.fromisoformat(saved["not_before"])) == (["192.0.2.66/32"], start)
+    earlier = start - timedelta(hours=1)
+    fields = {**forms_of(alice.get(edit).text)[edit].fields, "not_before": f"{earlier:%Y-%m-%dT%H:%M}"}
+    alice.post(edit, fields)
+    assert stored(acme_key, path)["not_before"].startswith(fields["not_before"])
+
+
 def test_key_is_paused_and_resumed_with_receipts(harness: AppHarness, alice: HubBrowser) -> None:
     path, caller = created(harness, alice)
     assert caller.get("/v1/me").status_code == 200

@@ -60,7 +60,7 @@ def edit_api_key(hub_request: HubRequest, key_id: UUID) -> AnyResponse:
         key = api_keys.lock(session, key_id)
         edit.check(_saved(key))
         api_keys.rename(session, key_id, form.name, actor)
-        api_keys.change_rules(session, key_id, submitted.conditions, actor)
+        api_keys.change_rules(session, key_id, submitted.conditions_for(key), actor)
         api_keys.change_limits(session, key_id, submitted.limits, account, actor, clear=True)
         intent = record_intent(hub_request, str(key_id), revoked=False)
     notice = f"Saved “{form.name}”: {describe_change(revoke_credentials(hub_request, intent, None))}."
