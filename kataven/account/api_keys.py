@@ -29,6 +29,7 @@ from kataven.account.errors import Conflict, LimitAboveAccount, NotFound, WiderS
 from kataven.account.key_status import ANY_COLUMNS, KeyStatus, has_status, moment_in
 from kataven.account.models import KEY_COLUMNS, KEY_RULES, ApiKey, FormerSecret
 from kataven.account.paging import Page, Position, newest_first
+from kataven.account.rotation import has_former_secrets
 from kataven.identity import scopes
 from kataven.identity.issuer import IssuedKey
 from kataven.identity.peppers import KeyHash
@@ -132,7 +133,7 @@ def find(session: Session, candidates: Sequence[KeyHash]) -> ApiKey | None:
     """The key that has or had one of these hashes: the candidates of one secret. None if no key has."""
     digests = [candidate.digest for candidate in candidates]
     found = session.scalar(select(ApiKey).where(ApiKey.key_hash.in_(digests)))
-    if found is not None or not session.scalar(select(func.to_regclass(FormerSecret.__tablename__).is_not(None))):
+    if found is not None or not has_former_secrets(session):
         return found
     former = select(FormerSecret.key_id).where(FormerSecret.key_hash.in_(digests))
     return session.scalar(select(ApiKey).where(ApiKey.id.in_(former)))

@@ -21,7 +21,7 @@ from kataven.account.api_keys import DEFAULT_RULES, KeyRules
 from kataven.account.audit import Actor
 from kataven.account.key_status import moment_in
 from kataven.account.models import KEY_COLUMNS, ApiKey, FormerSecret, WidgetKey
-from kataven.account.rotation import is_accepted
+from kataven.account.rotation import has_former_secrets, is_accepted
 from kataven.revocation.target import secrets_of
 
 
@@ -162,10 +162,6 @@ def restore_secrets(session: Session, kept: KeySecrets | None) -> None:
     rows = [dict(row) for row in kept.former if row["key_id"] in keys]
     if since and rows:
         session.execute(insert(FormerSecret), rows)
-
-
-def has_former_secrets(session: Session) -> bool:
-    return bool(session.scalar(select(func.to_regclass(FormerSecret.__tablename__).is_not(None))))
 
 
 def _reapplied(key: ApiKey | WidgetKey) -> dict[str, Any]:
