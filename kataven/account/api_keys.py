@@ -271,6 +271,10 @@ def cap_expiry(session: Session, max_days: int, actor: Actor) -> int:
     return count
 
 
+MAX_BULK = 100
+"""How many keys one request can change."""
+
+
 class KeyOutcome(StrEnum):
     """What a change of several keys did to one of them."""
 

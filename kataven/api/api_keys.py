@@ -51,7 +51,6 @@ from kataven.web.schema import Input, View, fields_of, no_default, no_nul, with_
 
 blueprint = ApiBlueprint("api-keys", __name__, "API key", "API keys: created and revoked by users, with a JWT.")
 
-MAX_BULK = 100
 SERVER_SET = frozenset(
     {
         "id",
@@ -217,7 +216,7 @@ class ApiKeyBulkInput(Input):
     action: Literal["revoke", "pause", "resume"] = Field(
         description="What to do with the keys. A revoked key can't be restored."
     )
-    ids: Annotated[list[UUID], Field(min_length=1, max_length=MAX_BULK)] = Field(
+    ids: Annotated[list[UUID], Field(min_length=1, max_length=api_keys.MAX_BULK)] = Field(
         description="The IDs of the keys. A repeated ID counts once."
     )
 
