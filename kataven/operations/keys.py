@@ -74,7 +74,7 @@ class CreatedKey:
 
 @dataclass(frozen=True, slots=True)
 class ChangedKey:
-    """A key that was paused or resumed, and the receipt: every worker applies the change."""
+    """A key that was changed, and the receipt: every worker applies the change."""
 
     key: KeyDetails
     receipt: Receipt

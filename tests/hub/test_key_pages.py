@@ -89,7 +89,7 @@ def test_unused_secret_is_replaced_with_a_receipt(harness: AppHarness, alice: Hu
     page = alice.get(f"{path}/rotate")
     assert f"…{old[-8:]} remains accepted" in page.text
     page = alice.post(f"{path}/rotate", {"grace": "60"})
-    assert re.search(rf"The unused secret …{lost[-8:]} was refused: \d+ of \d+ workers confirmed", page.text)
+    assert re.search(rf"The unused secret …{lost[-8:]} is refused: \d+ of \d+ workers confirmed", page.text)
     assert (outcome(harness, lost), outcome(harness, old)) == (ROTATED, ACCEPTED)
 
 
