@@ -145,22 +145,16 @@ def key_secrets(session: Session) -> KeySecrets | None:
 
 
 def restore_secrets(session: Session, kept: KeySecrets | None) -> None:
-    """Give the keys of a loaded database the secrets that they have now.
-
-    A database of an older revision has no former secrets: only the current secret is accepted.
-    """
+    """Give the keys of a loaded database, which must be at the newest revision, the secrets that they have now."""
     if kept is None:
         return
-    since = has_former_secrets(session)
     keys = set(session.scalars(select(ApiKey.id)).all())
-    if since:
-        session.execute(delete(FormerSecret).where(FormerSecret.key_id.in_([row["id"] for row in kept.current])))
-    # Two loops: a hash that is current in the loaded database can be a former one now.
+    session.execute(delete(FormerSecret).where(FormerSecret.key_id.in_([row["id"] for row in kept.current])))
     for row in kept.current:
-        names = ("key_hash", "pepper_id", "hint", *(("generation", "rotated_at") if since else ()))
-        session.execute(update(ApiKey).where(ApiKey.id == row["id"]).values({name: row[name] for name in names}))
+        values = {name: value for name, value in row.items() if name != "id"}
+        session.execute(update(ApiKey).where(ApiKey.id == row["id"]).values(values))
     rows = [dict(row) for row in kept.former if row["key_id"] in keys]
-    if since and rows:
+    if rows:
         session.execute(insert(FormerSecret), rows)
 
 
