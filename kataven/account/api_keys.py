@@ -29,6 +29,7 @@ from kataven.account.errors import Conflict, LimitAboveAccount, NotFound, WiderS
 from kataven.account.key_status import ANY_COLUMNS, KeyStatus, has_status, moment_in
 from kataven.account.models import KEY_COLUMNS, KEY_RULES, ApiKey, FormerSecret
 from kataven.account.paging import Page, Position, newest_first
+from kataven.account.rotation import has_former_secrets
 from kataven.identity import scopes
 from kataven.identity.issuer import IssuedKey
 from kataven.identity.peppers import KeyHash
@@ -132,7 +133,7 @@ def find(session: Session, candidates: Sequence[KeyHash]) -> ApiKey | None:
     """The key that has or had one of these hashes: the candidates of one secret. None if no key has."""
     digests = [candidate.digest for candidate in candidates]
     found = session.scalar(select(ApiKey).where(ApiKey.key_hash.in_(digests)))
-    if found is not None or not session.scalar(select(func.to_regclass(FormerSecret.__tablename__).is_not(None))):
+    if found is not None or not has_former_secrets(session):
         return found
     former = select(FormerSecret.key_id).where(FormerSecret.key_hash.in_(digests))
     return session.scalar(select(ApiKey).where(ApiKey.id.in_(former)))
@@ -180,24 +181,28 @@ def revoke(session: Session, key_id: UUID, actor: Actor) -> tuple[ApiKey, UUID |
     return key, event.id
 
 
-def pause(session: Session, key_id: UUID, actor: Actor) -> ApiKey:
-    """Pause a key until it is resumed. A paused key is not changed. Raises NotFound, or Conflict if it is revoked."""
+def pause(session: Session, key_id: UUID, actor: Actor) -> tuple[ApiKey, UUID | None]:
+    """Pause a key until it is resumed. Returns the key and the id of its event if that has no receipt yet.
+
+    A paused key is not changed. Raises NotFound, or Conflict if it is revoked.
+    """
     key = _not_revoked(session, key_id)
-    if key.paused_at is None:
-        key.paused_at = session.scalar(select(func.clock_timestamp()))
-        audit.record(session, actor, "api_key.paused", key_id, {"name": key.name, "hint": key.hint})
-        session.flush()
-    return key
+    if key.paused_at is not None:
+        return key, audit.without_receipt(session, "api_key.paused", key_id, key.paused_at)
+    key.paused_at = session.scalar(select(func.clock_timestamp()))
+    event = audit.record(session, actor, "api_key.paused", key_id, {"name": key.name, "hint": key.hint})
+    session.flush()
+    return key, event.id
 
 
-def resume(session: Session, key_id: UUID, actor: Actor) -> ApiKey:
-    """Accept a paused key again. Raises NotFound, or Conflict if it is revoked."""
+def resume(session: Session, key_id: UUID, actor: Actor) -> tuple[ApiKey, None]:
+    """Accept a paused key again. Its event gets no receipt. Raises NotFound, or Conflict if it is revoked."""
     key = _not_revoked(session, key_id)
     if key.paused_at is not None:
         key.paused_at = None
         audit.record(session, actor, "api_key.resumed", key_id, {"name": key.name, "hint": key.hint})
         session.flush()
-    return key
+    return key, None
 
 
 def change_rules(session: Session, key_id: UUID, changes: Mapping[str, Any], actor: Actor) -> ApiKey:
@@ -266,6 +271,10 @@ def cap_expiry(session: Session, max_days: int, actor: Actor) -> int:
     return count
 
 
+MAX_BULK = 100
+"""How many keys one request can change."""
+
+
 class KeyOutcome(StrEnum):
     """What a change of several keys did to one of them."""
 
@@ -312,10 +321,12 @@ def _change_one(
         return KeyChange(key_id, KeyOutcome.UNCHANGED if revoked else KeyOutcome.CHANGED, event_id)
     if revoked:
         return KeyChange(key_id, KeyOutcome.REVOKED)
-    if paused == (action is BulkAction.PAUSE):
-        return KeyChange(key_id, KeyOutcome.UNCHANGED)
-    (pause if action is BulkAction.PAUSE else resume)(session, key_id, actor)
-    return KeyChange(key_id, KeyOutcome.CHANGED)
+    if action is BulkAction.PAUSE:
+        _, event_id = pause(session, key_id, actor)
+        return KeyChange(key_id, KeyOutcome.UNCHANGED if paused else KeyOutcome.CHANGED, event_id)
+    if paused:
+        resume(session, key_id, actor)
+    return KeyChange(key_id, KeyOutcome.CHANGED if paused else KeyOutcome.UNCHANGED)
 
 
 def lock(session: Session, key_id: UUID) -> ApiKey:

@@ -130,7 +130,7 @@ def count_keys(session: Session, wanted: KeyQuery, columns: KeyColumns, first: A
     now, listed = func.clock_timestamp(), wanted.in_group(columns)
     before: ColumnElement[bool] = false()
     if first is not None:
-        before = and_(listed, _precedes(wanted.order, _position(wanted.order, first), reverse=True))
+        before = and_(listed, _follows(wanted.order, _position(wanted.order, first), reverse=True))
     figures = [
         func.count(),
         func.count().filter(listed),
@@ -193,8 +193,8 @@ _COLUMNS = {
 }
 
 
-def _precedes(order: KeyOrder, position: OrderPosition, *, reverse: bool) -> ColumnElement[bool]:
-    """Whether a row comes after `position` in the order; with `reverse`, before it."""
+def _follows(order: KeyOrder, position: OrderPosition, *, reverse: bool) -> ColumnElement[bool]:
+    """Whether a row follows `position` in the order; with `reverse`, whether it precedes it."""
     name = order.value.removeprefix("-")
     given = literal(position.value) if name == "name" else cast(literal(position.value), DateTime(timezone=True))
     here = tuple_(_sort_value(order, given), literal(position.id))
@@ -210,7 +210,7 @@ def _rows(
     # The rows are read after the limit was applied: `ApiKey.columns` is computed for each row below a sort.
     found = select(ApiKey.id).where(*matches_text(wanted.text), wanted.in_group(columns)).limit(limit + 1)
     if start is not None:
-        found = found.where(_precedes(wanted.order, start, reverse=backwards))
+        found = found.where(_follows(wanted.order, start, reverse=backwards))
     sort = (_sort_value(wanted.order, _COLUMNS[wanted.order.value.removeprefix("-")]), ApiKey.id)
     is_descending = wanted.order.is_descending != backwards
     in_order = [one.desc() if is_descending else one.asc() for one in sort]

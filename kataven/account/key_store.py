@@ -36,8 +36,8 @@ MIGRATION_SECONDS = 60
 _COLUMNS = """k.id, k.name, k.expires_at, k.disabled_at, k.limits, to_jsonb(k) - 'key_hash' AS columns"""
 
 # One statement and one round trip, with an index lookup in each table. It is prepared because planning costs PostgreSQL
-# more than executing it. `completes` is the former secret whose grace
-# period starts with the first use of the current one.
+# more than executing it. `completes` is the former secret whose grace period starts with the first use of the current
+# one.
 _BY_HASH = text(
     f"""
     {PREPARED}

@@ -65,9 +65,7 @@ class LastUsedTracker:
         if now - self._recorded.get(key_id, 0.0) < INTERVAL_SECONDS:
             return
         with self._lock:
-            if len(self._recorded) >= MAX_KEYS:
-                self._recorded.clear()
-            self._recorded[key_id] = now
+            self._remember(key_id, now)
             self._uses_of(account).keys[key_id] = datetime.fromtimestamp(now, UTC)
             self._unwritten.add(key_id)
         self._thread.wake()
@@ -78,9 +76,7 @@ class LastUsedTracker:
         with self._lock:
             if now - self._recorded.get(f"browser {key_id}", 0.0) < INTERVAL_SECONDS:
                 return
-            if len(self._recorded) >= MAX_KEYS:
-                self._recorded.clear()
-            self._recorded[f"browser {key_id}"] = now
+            self._remember(f"browser {key_id}", now)
             self._uses_of(account).by_browsers[key_id] = datetime.fromtimestamp(now, UTC)
         self._thread.wake()
 
@@ -93,7 +89,7 @@ class LastUsedTracker:
         if now - self._recorded.get(mark, 0.0) < COMPLETION_INTERVAL_SECONDS:
             return
         with self._lock:
-            self._recorded[mark] = now
+            self._remember(mark, now)
             self._uses_of(account).completed[former_id] = key_id
         self._thread.wake()
 
@@ -107,10 +103,14 @@ class LastUsedTracker:
             late[former_id] = LateUse(known + 1, datetime.fromtimestamp(now, UTC), address)
             if now - self._recorded.get(mark, 0.0) < INTERVAL_SECONDS:
                 return
-            if len(self._recorded) >= MAX_KEYS:
-                self._recorded.clear()
-            self._recorded[mark] = now
+            self._remember(mark, now)
         self._thread.wake()
+
+    def _remember(self, mark: str, now: float) -> None:
+        """For the intervals. The caller holds the lock."""
+        if len(self._recorded) >= MAX_KEYS:
+            self._recorded.clear()
+        self._recorded[mark] = now
 
     def _uses_of(self, account: str) -> Uses:
         return self._pending.setdefault(account, Uses())

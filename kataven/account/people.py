@@ -77,7 +77,8 @@ class SeenPeopleTracker:
         self._thread.wake()
 
     def flush(self) -> None:
-        """Write what was recorded. If this fails for an account, its sightings are lost until the next use."""
+        """Write what was recorded. If this fails for an account, its sightings are lost until the first uses after the
+        interval."""
         with self._writing:  # what another thread is writing is written when this method returns
             with self._lock:
                 pending, self._pending = self._pending, {}
@@ -127,7 +128,7 @@ def store(session: Session, issuer: str, seen: Collection[Sighting]) -> None:
 
 
 def listing(session: Session, limit: int, start: Position | None) -> Page[SeenPerson]:
-    """A page of the users who were seen within `RETENTION`, those who were first seen last first."""
+    """A page of the users who were seen within `RETENTION`, newest first by the time they were first seen."""
     return newest_first(session, SeenPerson, limit, start, SeenPerson.last_seen_at >= func.now() - RETENTION)
 
 

@@ -20,7 +20,7 @@ def in_use(session: Session) -> Counter[str]:
         select(ApiKey.pepper_id, func.count()).where(usable).group_by(ApiKey.pepper_id),
         select(WidgetKey.pepper_id, func.count()).where(WidgetKey.disabled_at.is_(None)).group_by(WidgetKey.pepper_id),
     ]
-    if session.scalar(select(func.to_regclass(FormerSecret.__tablename__).is_not(None))):
+    if rotation.has_former_secrets(session):
         former = select(FormerSecret.pepper_id, func.count()).join(ApiKey, ApiKey.id == FormerSecret.key_id)
         statements.append(former.where(usable, rotation.is_accepted(func.now())).group_by(FormerSecret.pepper_id))
     for statement in statements:

@@ -21,7 +21,7 @@ from kataven.account.api_keys import DEFAULT_RULES, KeyRules
 from kataven.account.audit import Actor
 from kataven.account.key_status import moment_in
 from kataven.account.models import KEY_COLUMNS, ApiKey, FormerSecret, WidgetKey
-from kataven.account.rotation import is_accepted
+from kataven.account.rotation import has_former_secrets, is_accepted
 from kataven.revocation.target import secrets_of
 
 
@@ -145,27 +145,17 @@ def key_secrets(session: Session) -> KeySecrets | None:
 
 
 def restore_secrets(session: Session, kept: KeySecrets | None) -> None:
-    """Give the keys of a loaded database the secrets that they have now.
-
-    A database of an older revision has no former secrets: only the current secret is accepted.
-    """
+    """Give the keys of a loaded database, which must be at the newest revision, the secrets that they have now."""
     if kept is None:
         return
-    since = has_former_secrets(session)
     keys = set(session.scalars(select(ApiKey.id)).all())
-    if since:
-        session.execute(delete(FormerSecret).where(FormerSecret.key_id.in_([row["id"] for row in kept.current])))
-    # Two loops: a hash that is current in the loaded database can be a former one now.
+    session.execute(delete(FormerSecret).where(FormerSecret.key_id.in_([row["id"] for row in kept.current])))
     for row in kept.current:
-        names = ("key_hash", "pepper_id", "hint", *(("generation", "rotated_at") if since else ()))
-        session.execute(update(ApiKey).where(ApiKey.id == row["id"]).values({name: row[name] for name in names}))
+        values = {name: value for name, value in row.items() if name != "id"}
+        session.execute(update(ApiKey).where(ApiKey.id == row["id"]).values(values))
     rows = [dict(row) for row in kept.former if row["key_id"] in keys]
-    if since and rows:
+    if rows:
         session.execute(insert(FormerSecret), rows)
-
-
-def has_former_secrets(session: Session) -> bool:
-    return bool(session.scalar(select(func.to_regclass(FormerSecret.__tablename__).is_not(None))))
 
 
 def _reapplied(key: ApiKey | WidgetKey) -> dict[str, Any]:

@@ -39,6 +39,11 @@ def has_rotation(tenant: Tenant) -> bool:
     return tenant.revision is None or tenant.revision >= ROTATION_SINCE
 
 
+def has_former_secrets(session: Session) -> bool:
+    """The same according to the database, for callers without the directory's record."""
+    return bool(session.scalar(select(func.to_regclass(FormerSecret.__tablename__).is_not(None))))
+
+
 @dataclass(frozen=True, slots=True)
 class Rotated:
     """A key with its new secret. `replaced` is true if its last secret had not been used and is refused from now on."""

@@ -51,7 +51,6 @@ from kataven.web.schema import Input, View, fields_of, no_default, no_nul, with_
 
 blueprint = ApiBlueprint("api-keys", __name__, "API key", "API keys: created and revoked by users, with a JWT.")
 
-MAX_BULK = 100
 SERVER_SET = frozenset(
     {
         "id",
@@ -217,7 +216,7 @@ class ApiKeyBulkInput(Input):
     action: Literal["revoke", "pause", "resume"] = Field(
         description="What to do with the keys. A revoked key can't be restored."
     )
-    ids: Annotated[list[UUID], Field(min_length=1, max_length=MAX_BULK)] = Field(
+    ids: Annotated[list[UUID], Field(min_length=1, max_length=api_keys.MAX_BULK)] = Field(
         description="The IDs of the keys. A repeated ID counts once."
     )
 
@@ -446,9 +445,7 @@ def change_api_key(context: RequestContext, key_id: UUID, body: ApiKeyPatch) -> 
             key = _change_rules(session, key_id, rules, context.actor)
         if "paused" in given:
             change = api_keys.pause if body.paused else api_keys.resume
-            key = change(session, key_id, context.actor)
-            if key.paused_at is not None:
-                event = audit.without_receipt(session, "api_key.paused", key_id, key.paused_at)
+            key, event = change(session, key_id, context.actor)
         if "disabled" in given:
             key, event = api_keys.revoke(session, key_id, context.actor)
         if given.keys() - {"name"}:

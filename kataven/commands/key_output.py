@@ -10,12 +10,12 @@ import click
 from kataven.commands.output import print_fields
 
 if TYPE_CHECKING:
-    from kataven.operations.keys import ChangedKey
+    from kataven.operations.keys import ChangedKey, KeyRevocation
 
 NOT_LOGGED = "Warning: the operator audit log was unavailable; the account's own audit log has the event."
 
 
-def print_change(account: str, change: str, done: ChangedKey, *, as_json: bool) -> None:
+def print_change(account: str, change: str, done: ChangedKey | KeyRevocation, *, as_json: bool) -> None:
     """Print a changed key and its receipt. `change` names the field with the id of the key."""
     if not done.is_logged:
         click.echo(NOT_LOGGED, err=True)

@@ -13,7 +13,7 @@ from kataven.account.expiry import Expiry
 from kataven.commands import key_rotation
 from kataven.commands.context import current
 from kataven.commands.key_options import KeyName, Moment, NetworkAddress, account_option
-from kataven.commands.key_output import NOT_LOGGED, moment_text, print_change
+from kataven.commands.key_output import moment_text, print_change
 from kataven.commands.options import KeyId, WholeNumber
 from kataven.commands.output import as_json, print_fields, print_rows, report_errors
 
@@ -165,10 +165,7 @@ def revoke(key_id: UUID | None, account: str | None, secret_stdin: bool, as_json
     done = keys.revoke(operator, account, key_id)
     if done.was_revoked:
         click.echo(f"The key was already revoked at {moment_text(done.key.revoked_at)}.", err=True)
-    if not done.is_logged:
-        click.echo(NOT_LOGGED, err=True)
-    fields = {"account": account, "revoked": str(done.key.id), "name": done.key.name, "hint": done.key.hint}
-    print_fields({**fields, **done.receipt.as_json()}, as_json=as_json)
+    print_change(account, "revoked", done, as_json=as_json)
 
 
 @group.command("pause")

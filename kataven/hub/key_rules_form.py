@@ -13,7 +13,7 @@ from pydantic import BeforeValidator, Field
 
 from kataven.account.api_keys import KeyRules
 from kataven.account.models import ApiKey
-from kataven.hub.edits import SEEN, FieldLabel, as_text, seen_of
+from kataven.hub.edits import CHECKBOX, FieldLabel
 from kataven.hub.page_blueprint import LABEL, read_form
 from kataven.identity import scopes
 from kataven.identity.conditions import AddressRules
@@ -95,6 +95,12 @@ class SubmittedRules:
             "not_before": self.form.not_before,
         }
 
+    def conditions_for(self, key: ApiKey) -> dict[str, Any]:
+        """The conditions to save. A time that was not edited keeps its seconds, which the field does not show."""
+        saved = KeyRules.of(key).not_before
+        is_same = _local(saved) == _local(self.form.not_before)
+        return {**self.conditions, "not_before": saved if is_same else self.form.not_before}
+
 
 def read_rules(account: Limits, known: KnownScopes | None) -> tuple[SubmittedRules | None, dict[str, str]]:
     """The submitted fields, or the messages by field. `known` are the scopes to choose from; None: not in the form."""
@@ -152,12 +158,6 @@ def sent_fields(submitted: SubmittedRules) -> dict[str, Any]:
     return {**submitted.conditions, "not_before": _local(submitted.form.not_before), **limits}
 
 
-def shown_fields(key: ApiKey) -> dict[str, str]:
-    """The values of an unchanged form, with the digests that detect concurrent changes."""
-    saved = saved_fields(key)
-    return {name: as_text(value) for name, value in saved.items()} | {SEEN: seen_of(saved)}
-
-
 def _limit_label(words: str) -> str:
     return f"Requests {words}" if words.startswith("per") else f"{words.capitalize()} requests"
 
@@ -165,7 +165,7 @@ def _limit_label(words: str) -> str:
 LABELS = {
     "allowed_addresses": FieldLabel("Allowed addresses"),
     "denied_addresses": FieldLabel("Denied addresses"),
-    "from_browsers": FieldLabel("Browsers may send this key", (("on", "Yes"), ("", "No"))),
+    "from_browsers": FieldLabel("Browsers may send this key", CHECKBOX),
     "not_before": FieldLabel("Not valid before (UTC)"),
     **{limit.field: FieldLabel(_limit_label(limit.words)) for limit in LIMIT_FIELDS},
 }

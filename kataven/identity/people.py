@@ -1,4 +1,4 @@
-"""What the product knows about a user of the identity provider: an id, and since when their tokens are refused.
+"""A user of the identity provider: an id, and up to which time of issue their tokens are refused.
 
 A user is an issuer and a `sub`. A cutoff refuses every token that the issuer issued to the user up to a moment. A block
 refuses the user in one account until it is lifted, whatever the token says.

@@ -74,7 +74,7 @@ class CreatedKey:
 
 @dataclass(frozen=True, slots=True)
 class ChangedKey:
-    """A key that was paused or resumed, and the receipt: every worker applies the change."""
+    """A key that was changed, and the receipt: every worker applies the change."""
 
     key: KeyDetails
     receipt: Receipt
@@ -211,14 +211,19 @@ def resume(operator: Operator, account: str, key_id: UUID) -> ChangedKey:
 
 
 def _change(
-    operator: Operator, account: str, key_id: UUID, change: Callable[[Session, UUID, Actor], ApiKey], action: str
+    operator: Operator,
+    account: str,
+    key_id: UUID,
+    change: Callable[[Session, UUID, Actor], tuple[ApiKey, UUID | None]],
+    action: str,
 ) -> ChangedKey:
     record = operator.read_account(account)
     revocation = operator.services.revocation
     with operator.sessions.writing(account) as session:
-        details = details_of(change(session, key_id, operator.actor), record.rotate_after_days)
+        key, event_id = change(session, key_id, operator.actor)
+        details = details_of(key, record.rotate_after_days)
         intent = key_revocation.write_intent(revocation, account, str(key_id), revoked=False)
-    receipt = key_revocation.complete(revocation, intent, None, lambda: operator.sessions.writing(account))
+    receipt = key_revocation.complete(revocation, intent, event_id, lambda: operator.sessions.writing(account))
     return ChangedKey(details, receipt, record_change(operator, account, action, details, receipt))
 
 

@@ -293,6 +293,8 @@ def test_key_is_paused_and_resumed_with_receipts(harness: AppHarness, account: s
     assert caller.get("/v1/me").status_code == 200
     paused = kataven_json(harness, "keys", "pause", *about)
     assert (paused["paused"], paused["acknowledged"]) == (created["id"], 1)
+    (event,) = account_events(harness, "api_key.paused")
+    assert (event.target, event.detail["receipt"]["acknowledged"]) == (created["id"], 1)
     assert caller.get("/v1/me").get_json()["code"] == "paused_credential"
     listed = kataven_json(harness, "keys", "list", "--account", account, "--status", "paused")
     assert [key["id"] for key in listed] == [created["id"]]

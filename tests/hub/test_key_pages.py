@@ -89,7 +89,7 @@ def test_unused_secret_is_replaced_with_a_receipt(harness: AppHarness, alice: Hu
     page = alice.get(f"{path}/rotate")
     assert f"…{old[-8:]} remains accepted" in page.text
     page = alice.post(f"{path}/rotate", {"grace": "60"})
-    assert re.search(rf"The unused secret …{lost[-8:]} was refused: \d+ of \d+ workers confirmed", page.text)
+    assert re.search(rf"The unused secret …{lost[-8:]} is refused: \d+ of \d+ workers confirmed", page.text)
     assert (outcome(harness, lost), outcome(harness, old)) == (ROTATED, ACCEPTED)
 
 
@@ -181,6 +181,31 @@ def test_recent_addresses_are_those_of_the_recorded_calls(harness: AppHarness, a
     refused = alice.post(f"{path}/edit", {**fields, "allowed_addresses": "192.0.2.0/24"})
     assert refused.status_code == 400
     assert "in the last 24 hours: 127.0.0.1" in refused.text
+
+
+@pytest.mark.parametrize(
+    ("recent", "words"),
+    [([], "No request of the last 24 hours is recorded for this key."), (None, "not available")],
+)
+def test_form_reports_why_it_lists_no_recent_addresses(
+    harness: AppHarness, alice: HubBrowser, monkeypatch: pytest.MonkeyPatch, recent: list[str] | None, words: str
+) -> None:
+    monkeypatch.setattr(edit, "recent_addresses", lambda *_: recent)
+    path, _ = new_key(harness)
+    page = alice.get(f"{path}/edit").text
+    assert words in page
+    assert "Before you restrict addresses" in page
+
+
+def test_revoked_key_is_not_reported_as_in_use_when_several_are_selected(
+    harness: AppHarness, alice: HubBrowser
+) -> None:
+    used = {"last_used_at": datetime.now(UTC)}
+    paths = [new_key(harness, **used)[0], new_key(harness, **used)[0]]
+    alice.get(f"{paths[0]}/revoke")
+    assert alice.post(f"{paths[0]}/revoke", {"confirm": "test"}).status_code == 303
+    query = "&".join(f"ids={path.rpartition('/')[2]}" for path in paths)
+    assert "1 key was used in the last 24 hours" in alice.get(f"{KEYS}/bulk?action=pause&{query}").text
 
 
 # Revocation

@@ -130,6 +130,23 @@ def test_conditions_are_changed_with_a_receipt_and_a_warning(harness: AppHarness
     assert caller.get("/v1/me").status_code == 200
 
 
+def test_time_that_the_form_shows_without_its_seconds_is_kept(
+    harness: AppHarness, alice: HubBrowser, acme_key: Caller
+) -> None:
+    start = (datetime.now(UTC) + timedelta(days=1)).replace(second=59, microsecond=1)
+    harness.new_key("acme", name="Seconds", not_before=start)
+    (key,) = acme_key.get("/v1/api-keys?q=Seconds").get_json()
+    path = f"{KEYS}/{key['id']}"
+    edit = f"{path}/edit"
+    alice.post(edit, {**forms_of(alice.get(edit).text)[edit].fields, "denied_addresses": "192.0.2.66"})
+    saved = stored(acme_key, path)
+    assert (saved["denied_addresses"], datetime.fromisoformat(saved["not_before"])) == (["192.0.2.66/32"], start)
+    earlier = start - timedelta(hours=1)
+    fields = {**forms_of(alice.get(edit).text)[edit].fields, "not_before": f"{earlier:%Y-%m-%dT%H:%M}"}
+    alice.post(edit, fields)
+    assert stored(acme_key, path)["not_before"].startswith(fields["not_before"])
+
+
 def test_key_is_paused_and_resumed_with_receipts(harness: AppHarness, alice: HubBrowser) -> None:
     path, caller = created(harness, alice)
     assert caller.get("/v1/me").status_code == 200
@@ -139,6 +156,8 @@ def test_key_is_paused_and_resumed_with_receipts(harness: AppHarness, alice: Hub
     assert re.search(r"Paused “Restricted” \(….{8}\): \d+ of \d+ workers confirmed", page.text)
     assert caller.get("/v1/me").get_json()["code"] == "paused_credential"
     assert f"{path}/revoke" in alice.get(path).text, "a paused key can be revoked"
+    timeline = alice.get(path).text.partition("<h2>Timeline</h2>")[2].partition("</ol>")[0]
+    assert re.search(r"<b>Paused</b> by .*\d+ of \d+ workers confirmed", timeline)
     alice.get(path)
     alice.post(f"{path}/resume")
     assert caller.get("/v1/me").status_code == 200

@@ -55,6 +55,12 @@ def right_statuses(operation: Operation) -> set[int]:
     return found | {404} if operation.path == "/.well-known/security.txt" else found
 
 
+def waiting_statuses(operation: Operation) -> set[int]:
+    """The statuses that are right while the account is migrated."""
+    # A user who was seen before the migration is not stored, so a request after it does not find the user.
+    return {503, 404} if "<person_id>" in operation.path else {503}
+
+
 def faults_of(world: World, hub: Hub, operation: Operation) -> Iterator[str]:
     """The wrong responses of an operation, by path."""
     for prefix in prefixes(operation.path):
@@ -176,7 +182,7 @@ def test_no_request_fails_while_its_account_is_migrated(
             rounds_after += migrated.is_set()
             for operation in known[thread::THREADS]:
                 _, answer = send(world, hub, operation)
-                may_wait = answer.status_code == 503 and not rounds_after
+                may_wait = not rounds_after and answer.status_code in waiting_statuses(operation)
                 if answer.status_code not in right_statuses(operation) and not may_wait:
                     found.append(f"{operation.method} {operation.path}: {answer.status_code} {code_of(answer)}")
         return found

@@ -24,7 +24,6 @@ from kataven.web.receipts import record_account_intent, revoke_together
 from kataven.web.schema import read_id
 
 BULK = f"{HOME}/bulk"
-MAX_KEYS = 100
 DONE = {BulkAction.REVOKE: "Revoked", BulkAction.PAUSE: "Paused", BulkAction.RESUME: "Resumed"}
 
 
@@ -85,7 +84,7 @@ def _action(given: str) -> BulkAction:
 
 
 def _ids(given: Sequence[str]) -> list[UUID]:
-    found = (read_id(text) for text in given[:MAX_KEYS])
+    found = (read_id(text) for text in given[: api_keys.MAX_BULK])
     return list(dict.fromkeys(key_id for key_id in found if key_id is not None))
 
 
@@ -99,9 +98,12 @@ def _read(hub_request: HubRequest, ids: Sequence[UUID]) -> Sequence[KeyRow]:
 
 def _needs_word(action: BulkAction, keys: Sequence[KeyRow]) -> bool:
     """Whether the user must enter the action, because a key is used and a revocation can't be undone."""
-    return action is BulkAction.REVOKE and any(
-        key.disabled_at is None and is_recent(key.last_used_at, now()) for key in keys
-    )
+    return action is BulkAction.REVOKE and _recently_used(keys) > 0
+
+
+def _recently_used(keys: Sequence[KeyRow]) -> int:
+    """How many of the keys are not revoked, and were used in the last 24 hours."""
+    return sum(key.disabled_at is None and is_recent(key.last_used_at, now()) for key in keys)
 
 
 def _form(hub_request: HubRequest, action: BulkAction, ids: Sequence[UUID], problem: str | None = None) -> AnyResponse:
@@ -115,6 +117,6 @@ def _form(hub_request: HubRequest, action: BulkAction, ids: Sequence[UUID], prob
         ids=" ".join(str(key_id) for key_id in ids),
         state=list_state.requested(),
         needs_word=_needs_word(action, keys),
-        recent=sum(is_recent(key.last_used_at, now()) for key in keys),
+        recent=_recently_used(keys),
         problem=problem,
     )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from http import HTTPStatus
-from typing import Annotated
 
 from flask import request
 from werkzeug.wrappers import Response as AnyResponse
@@ -19,7 +18,8 @@ from kataven.hub.pages.api_keys.blueprint import HOME, blueprint
 from kataven.hub.pages.api_keys.rows import now, row_of
 from kataven.hub.session_middleware import hub_services
 from kataven.identity.token import TokenKind
-from kataven.web.schema import Input, SingleLine
+from kataven.web.inputs.api_keys import KeyName
+from kataven.web.schema import Input
 
 NEW = f"{HOME}/new"
 EXPIRY_LABELS = {
@@ -33,7 +33,7 @@ EXPIRY_LABELS = {
 class NewKeyForm(Input):
     """The name and the expiry. `key_rules_form` reads the other fields."""
 
-    name: Annotated[str, SingleLine(200)]
+    name: KeyName
     expiry: Expiry
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from http import HTTPStatus
-from typing import Annotated, Any
+from typing import Any
 from uuid import UUID
 
 from flask import request
@@ -21,8 +21,9 @@ from kataven.hub.pages.api_keys.blueprint import KEY, blueprint
 from kataven.hub.pages.api_keys.recent_use import excluded_use, recent_addresses
 from kataven.hub.pages.api_keys.rows import row_of
 from kataven.hub.session_middleware import save_session
+from kataven.web.inputs.api_keys import KeyName
 from kataven.web.receipts import record_intent, revoke_credentials
-from kataven.web.schema import Input, SingleLine
+from kataven.web.schema import Input
 
 EDIT = f"{KEY}/edit"
 SAVE_ANYWAY = "save_anyway"
@@ -32,7 +33,7 @@ _LABELS = {"name": FieldLabel("Name"), **LABELS}
 class NameForm(Input):
     """The name of a key. `key_rules_form` reads the other fields."""
 
-    name: Annotated[str, SingleLine(200)]
+    name: KeyName
 
 
 @blueprint.page(EDIT, MANAGERS)
@@ -60,7 +61,7 @@ def edit_api_key(hub_request: HubRequest, key_id: UUID) -> AnyResponse:
         key = api_keys.lock(session, key_id)
         edit.check(_saved(key))
         api_keys.rename(session, key_id, form.name, actor)
-        api_keys.change_rules(session, key_id, submitted.conditions, actor)
+        api_keys.change_rules(session, key_id, submitted.conditions_for(key), actor)
         api_keys.change_limits(session, key_id, submitted.limits, account, actor, clear=True)
         intent = record_intent(hub_request, str(key_id), revoked=False)
     notice = f"Saved “{form.name}”: {describe_change(revoke_credentials(hub_request, intent, None))}."

@@ -8,7 +8,19 @@ from datetime import timedelta
 
 from werkzeug.wrappers import Response as AnyResponse
 
-from kataven.account.key_listing import Group, Hygiene, KeyCounts, KeyOrder, KeyPage, KeyQuery, count_keys, page_of_keys
+from kataven.account.key_listing import (
+    ANNOUNCED,
+    EXPIRES_SOON,
+    IDLE_FOR,
+    Group,
+    Hygiene,
+    KeyCounts,
+    KeyOrder,
+    KeyPage,
+    KeyQuery,
+    count_keys,
+    page_of_keys,
+)
 from kataven.account.key_status import KeyStatus, columns_of
 from kataven.hub.formatting import pluralize
 from kataven.hub.page_blueprint import MEMBERS, HubRequest, render
@@ -27,9 +39,9 @@ CHIPS: tuple[tuple[Group | None, str], ...] = (
     (KeyStatus.EXPIRED, "Expired"),
     (KeyStatus.REVOKED, "Revoked"),
     (Hygiene.NEVER_USED, "Never used"),
-    (Hygiene.IDLE, "Idle for 90 days"),
+    (Hygiene.IDLE, f"Idle for {IDLE_FOR.days} days"),
     (Hygiene.NEVER_EXPIRES, "Never expires"),
-    (Hygiene.EXPIRES_SOON, "Expires within 14 days"),
+    (Hygiene.EXPIRES_SOON, f"Expires within {EXPIRES_SOON.days} days"),
     (Hygiene.FULL_ACCESS, "Full access"),
     (Hygiene.BROWSER_USE, "Used from a browser"),
     (Hygiene.ROTATION_DUE, "Secret too old"),
@@ -114,10 +126,10 @@ def _heading(state: ListState, label: str, order: KeyOrder | None) -> Heading:
 def _announcements(counts: KeyCounts) -> Sequence[str]:
     """`1 key expires within 1 day`, for each term of the announcements. A key counts in the shortest one."""
     found, earlier = [], 0
-    for count, days in zip(counts.expiring, (1, 3, 14), strict=True):
+    for count, within in zip(counts.expiring, ANNOUNCED, strict=True):
         if count > earlier:
             verb = "expires" if count - earlier == 1 else "expire"
-            found.append(f"{pluralize(count - earlier, 'key')} {verb} within {pluralize(days, 'day')}")
+            found.append(f"{pluralize(count - earlier, 'key')} {verb} within {pluralize(within.days, 'day')}")
         earlier = count
     return found
 

@@ -31,13 +31,16 @@ def resume_api_key(hub_request: HubRequest, key_id: UUID) -> AnyResponse:
 
 
 def _change(
-    hub_request: HubRequest, key_id: UUID, change: Callable[[Session, UUID, Actor], ApiKey], done: str
+    hub_request: HubRequest,
+    key_id: UUID,
+    change: Callable[[Session, UUID, Actor], tuple[ApiKey, UUID | None]],
+    done: str,
 ) -> AnyResponse:
     with hub_request.writing() as session:
-        key = change(session, key_id, hub_request.actor)
+        key, event = change(session, key_id, hub_request.actor)
         name, hint = key.name, key.hint
         intent = record_intent(hub_request, str(key_id), revoked=False)
     describe = describe_revocation if change is api_keys.pause else describe_change
-    receipt = describe(revoke_credentials(hub_request, intent, None))
+    receipt = describe(revoke_credentials(hub_request, intent, event))
     save_session(hub_request, hub_request.session.with_(notice=f"{done} “{name}” (…{hint}): {receipt}."))
     return see_other(list_state.requested().key(key_id))

@@ -25,11 +25,11 @@ REVOKE = f"{KEY}/revoke"
 
 @blueprint.page(REVOKE, MANAGERS)
 def show_revoke_api_key(hub_request: HubRequest, key_id: UUID) -> AnyResponse:
-    return _form(hub_request, _read(hub_request, key_id))
+    return _form(_read(hub_request, key_id))
 
 
 def _refill(hub_request: HubRequest, _: Mapping[str, str], key_id: UUID) -> AnyResponse:
-    return _form(hub_request, _read(hub_request, key_id))
+    return _form(_read(hub_request, key_id))
 
 
 @blueprint.form(REVOKE, MANAGERS, _refill)
@@ -37,7 +37,7 @@ def revoke_api_key(hub_request: HubRequest, key_id: UUID) -> AnyResponse:
     """Shows the list with the receipt. By then, no worker accepts the key."""
     key = _read(hub_request, key_id)
     if _needs_name(key) and request.form.get("confirm", "").strip() != key.name.strip():
-        return _form(hub_request, key, "Enter the name of the key to revoke it")
+        return _form(key, "Enter the name of the key to revoke it")
     with hub_request.writing() as session:
         revoked, event = api_keys.revoke(session, key_id, hub_request.actor)
         name, hint = revoked.name, revoked.hint
@@ -57,8 +57,7 @@ def _needs_name(key: KeyRow) -> bool:
     return key.status is not KeyStatus.REVOKED and is_recent(key.last_used_at, now())
 
 
-def _form(hub_request: HubRequest, key: KeyRow, problem: str | None = None) -> AnyResponse:
-    _ = hub_request
+def _form(key: KeyRow, problem: str | None = None) -> AnyResponse:
     return render(
         "api_keys/revoke.html",
         HTTPStatus.BAD_REQUEST if problem else HTTPStatus.OK,
