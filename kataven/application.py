@@ -9,23 +9,13 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from flask import Flask
 
 from kataven import api, assembly, logs
 from kataven.commands import flask_commands
-from kataven.hub import pages_app
-from kataven.hub.provider import Client, Provider
-from kataven.hub.runner import Runner
-from kataven.hub.session_middleware import HubServices
-from kataven.hub.sessions import Sessions
-from kataven.identity.fetch import HttpFetcher
-from kataven.identity.jwks import JwksClient
-from kataven.identity.jwt import JwtVerifier
-from kataven.identity.jwt_use import IdTokens
 from kataven.process_services import build_services
-from kataven.ratelimit.limiter import Meter
 from kataven.settings import Settings
 from kataven.web import (
     cors,
@@ -45,6 +35,9 @@ from kataven.web.operation import ApiBlueprint
 from kataven.web.schema import MAX_BODY_BYTES
 from kataven.web.services import Services
 from kataven.web.third_party import register_blueprints
+
+if TYPE_CHECKING:
+    from kataven.hub.session_middleware import HubServices
 
 
 class SynchronousFlask(Flask):
@@ -77,7 +70,10 @@ def create_app(settings: Settings) -> Flask:
     return app
 
 
+# The modules of the Hub are imported in its functions, so that a process that serves only the API doesn't load them.
 def _hub(settings: Settings, services: Services) -> Flask:
+    from kataven.hub import pages_app
+
     hub = _create_flask("kataven-hub", settings, services)
     hub_services = _hub_services(settings)
     services.closers.append(hub_services.close)
@@ -90,6 +86,16 @@ def _hub(settings: Settings, services: Services) -> Flask:
 
 
 def _hub_services(settings: Settings) -> HubServices:
+    from kataven.hub.provider import Client, Provider
+    from kataven.hub.runner import Runner
+    from kataven.hub.session_middleware import HubServices
+    from kataven.hub.sessions import Sessions
+    from kataven.identity.fetch import HttpFetcher
+    from kataven.identity.jwks import JwksClient
+    from kataven.identity.jwt import JwtVerifier
+    from kataven.identity.jwt_use import IdTokens
+    from kataven.ratelimit.limiter import Meter
+
     connection = assembly.issuer_connection(settings)
     fetcher = HttpFetcher(connection)
     keys = JwksClient(settings.oidc_issuer, fetcher, allow_loopback_http=settings.development)

@@ -11,15 +11,9 @@ from typing import TYPE_CHECKING
 from sqlalchemy.exc import DBAPIError
 
 from kataven import __version__
-from kataven.account.key_store import SqlKeyStore
-from kataven.identity.fetch import HttpFetcher
 from kataven.identity.issuer import LocalIssuer
 from kataven.identity.issuer_connection import IssuerConnection
-from kataven.identity.jwks import JwksClient
-from kataven.identity.jwt import JwtVerifier
-from kataven.identity.jwt_use import AccessTokens
 from kataven.identity.peppers import PepperRing
-from kataven.identity.verifier import LocalVerifier
 from kataven.revocation.revocation import Revocation
 from kataven.settings import Settings, SettingsError, Traces
 from kataven.system.database import SystemDatabase
@@ -36,6 +30,9 @@ from kataven.tenancy.serving.registry import EngineRegistry
 from kataven.tenancy.serving.slots import HostSlots
 
 if TYPE_CHECKING:
+    from kataven.identity.jwks import JwksClient
+    from kataven.identity.jwt import JwtVerifier
+    from kataven.identity.verifier import LocalVerifier
     from kataven.telemetry.spans import Telemetry
 
 _log = logging.getLogger(__name__)
@@ -143,18 +140,28 @@ def issuer_connection(settings: Settings) -> IssuerConnection:
 
 def issuer_keys(settings: Settings) -> JwksClient:
     """The public keys of the OIDC issuer."""
+    # Like the two functions below, for processes that verify credentials. Commands don't load an HTTP client for it.
+    from kataven.identity.fetch import HttpFetcher
+    from kataven.identity.jwks import JwksClient
+
     fetcher = HttpFetcher(issuer_connection(settings))
     return JwksClient(settings.oidc_issuer, fetcher, allow_loopback_http=settings.development)
 
 
 def access_tokens(settings: Settings, keys: JwksClient) -> JwtVerifier:
     """The verifier of users' access tokens."""
+    from kataven.identity.jwt import JwtVerifier
+    from kataven.identity.jwt_use import AccessTokens
+
     use = AccessTokens(settings.oidc_client_ids)
     return JwtVerifier(keys, settings.oidc_issuer, settings.oidc_audience, time.time, use)
 
 
 def local_verifier(settings: Settings, parts: Foundation, keys: JwksClient | None = None) -> LocalVerifier:
     """A verifier for a process with peppers. `keys`: the issuer's keys, for callers that monitor them."""
+    from kataven.account.key_store import SqlKeyStore
+    from kataven.identity.verifier import LocalVerifier
+
     return LocalVerifier(
         parts.directory,
         SqlKeyStore(

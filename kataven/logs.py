@@ -14,12 +14,13 @@ import re
 import sys
 import threading
 from types import TracebackType
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 import orjson
-import structlog
-from structlog.stdlib import ProcessorFormatter
-from structlog.types import EventDict, WrappedLogger
+
+if TYPE_CHECKING:
+    import structlog
+    from structlog.types import EventDict, WrappedLogger
 
 _SECRET = re.compile(
     r"(?:sk|pk)_live_[\w-]{8,}"  # a key: complete, truncated, or with extra characters
@@ -50,6 +51,8 @@ def redact(text: str) -> str:
 def access_logger(logger: str) -> structlog.typing.FilteringBoundLogger:
     """A logger for the access log: the same format, but written directly to standard error, in a third of the time.
     Its level is always `info`."""
+    import structlog
+
     bound: structlog.typing.FilteringBoundLogger = structlog.wrap_logger(
         _Lines(),
         processors=[structlog.contextvars.merge_contextvars, structlog.processors.TimeStamper(), _one_line],
@@ -71,6 +74,9 @@ class _Lines:
 
 def formatter() -> logging.Formatter:
     """Formats a record as JSON: time, level, logger, message, the request's ids, and the fields in `extra`."""
+    import structlog
+    from structlog.stdlib import ProcessorFormatter
+
     return ProcessorFormatter(
         foreign_pre_chain=[
             structlog.contextvars.merge_contextvars,
@@ -94,7 +100,10 @@ def _one_line(_: WrappedLogger, __: str, event: EventDict) -> str:
 
 
 class StandardError(logging.StreamHandler[TextIO]):
-    """Writes to the current `sys.stderr`, which can be replaced while the process runs."""
+    """Writes to the current `sys.stderr`, which can be replaced while the process runs.
+
+    The first record creates the formatter. Most commands log nothing, and would load structlog and rich for it.
+    """
 
     def __init__(self) -> None:
         logging.Handler.__init__(self)
@@ -103,15 +112,18 @@ class StandardError(logging.StreamHandler[TextIO]):
     def stream(self) -> TextIO:  # type: ignore[override]  # the base class has an attribute
         return sys.stderr
 
+    def format(self, record: logging.LogRecord) -> str:
+        if self.formatter is None:
+            self.formatter = formatter()
+        return self.formatter.format(record)
+
 
 def install(level: int = logging.INFO) -> None:
     """Send the records of all packages to standard error. Idempotent, because a process can have two apps."""
     root = logging.getLogger("kataven")
     if root.handlers:
         return
-    handler = StandardError()
-    handler.setFormatter(formatter())
-    root.addHandler(handler)
+    root.addHandler(StandardError())
     root.setLevel(level)
     root.propagate = False
 
@@ -125,9 +137,7 @@ def capture_all_output() -> None:
     install()
     root = logging.getLogger()
     if not any(isinstance(handler, StandardError) for handler in root.handlers):
-        handler = StandardError()
-        handler.setFormatter(formatter())
-        root.addHandler(handler)
+        root.addHandler(StandardError())
     logging.captureWarnings(True)
     sys.excepthook = _end_of_process
     threading.excepthook = _end_of_thread

@@ -8,15 +8,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import datetime
 from functools import partial
+from typing import TYPE_CHECKING
 
 from flask import Flask, g
 
 from kataven import assembly
 from kataven.account import last_used_tracker
 from kataven.assembly import Foundation
-from kataven.authservice import codec
-from kataven.authservice.client import AuthServiceChannel, RemoteIssuer, RemoteVerifier
-from kataven.authservice.tls import TlsFiles
 from kataven.identity.issuer import Issuer
 from kataven.identity.signing import SigningRing
 from kataven.identity.verifier import Verifier
@@ -38,6 +36,9 @@ from kataven.widget.flows import Widget
 from kataven.widget.key_guard import WidgetKeyGuard
 from kataven.widget.store import WidgetStore
 
+if TYPE_CHECKING:
+    from kataven.authservice.client import AuthServiceChannel
+
 
 def build_services(settings: Settings, app_name: str) -> Services:
     """The services of a process. `app_name` is `api` or `hub`; each app has its own rate limits."""
@@ -55,6 +56,8 @@ def build_services(settings: Settings, app_name: str) -> Services:
         verifier = assembly.local_verifier(settings, parts, issuer_keys)
         issuer = assembly.local_issuer(settings)
     else:  # this process has no peppers
+        from kataven.authservice.client import RemoteIssuer, RemoteVerifier  # loads gRPC
+
         verifier, issuer = RemoteVerifier(auth_service), RemoteIssuer(auth_service)
     last_used = last_used_tracker.LastUsedTracker(partial(_store_last_used, parts.sessions))
     # A worker acknowledges a key's revocation only after it has stored the key's first use on this worker, if any, so
@@ -126,6 +129,10 @@ def _widget(settings: Settings, parts: Foundation, issuer: Issuer) -> Widget:
 def _auth_service(settings: Settings, metrics: Metrics) -> AuthServiceChannel | None:
     if settings.auth_service is None:
         return None
+    from kataven.authservice import codec
+    from kataven.authservice.client import AuthServiceChannel
+    from kataven.authservice.tls import TlsFiles
+
     metrics.create_auth_call_series((codec.VERIFY, codec.ISSUE, codec.CANDIDATES))
     tls = TlsFiles(*settings.auth_tls) if settings.auth_tls else None
     return AuthServiceChannel(settings.auth_service, tls, observe=metrics.record_auth_call)

@@ -23,9 +23,9 @@ from sqlalchemy.exc import ArgumentError
 from kataven import validation
 from kataven.identity.grants import DEFAULT_ROLE_CLAIMS, role_claims_for
 from kataven.identity.issuer_connection import check_authorities, check_proxy
-from kataven.identity.jwks import is_trustworthy_url
 from kataven.identity.peppers import PepperRing
-from kataven.identity.signing import SigningRing
+from kataven.identity.signing_numbers import read_ring
+from kataven.identity.trustworthy_url import is_trustworthy_url
 from kataven.loopback import is_loopback
 from kataven.redis_url import check_redis_url
 from kataven.tenancy.hosts import only_primary
@@ -83,7 +83,7 @@ def _peppers(text: SecretStr) -> SecretStr:
 
 
 def _signing_keys(text: SecretStr) -> SecretStr:
-    SigningRing.parse(text.get_secret_value())
+    read_ring(text.get_secret_value())
     return text
 
 

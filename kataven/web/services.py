@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from flask import Flask, current_app
 
 from kataven.account.last_used_tracker import LastUsedTracker
-from kataven.authservice.client import AuthServiceChannel
 from kataven.identity.issuer import Issuer
 from kataven.identity.jwks import JwksClient
 from kataven.identity.verifier import Verifier
@@ -22,6 +22,9 @@ from kataven.web.internal_access import InternalAccess
 from kataven.web.metrics import Metrics
 from kataven.web.metrics_publisher import MetricsPublisher
 from kataven.widget.flows import Widget
+
+if TYPE_CHECKING:
+    from kataven.authservice.client import AuthServiceChannel
 
 EXTENSION = "kataven"
 
