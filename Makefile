@@ -20,9 +20,9 @@ install: .venv/run-installed .venv/bin/kataven ## create .venv with the runtime 
 NODE_TESTS ?= $(if $(shell command -v npm),yes,no)
 PROVIDER = tools/oidc/node_modules/.package-lock.json
 
-test: .venv/test-installed $(if $(filter yes,$(NODE_TESTS)),$(PROVIDER)) ## run the tests in two processes; without npm, skip the tests of sign-in at an independent provider
+test: .venv/test-installed $(if $(filter yes,$(NODE_TESTS)),$(PROVIDER)) ## run the tests in three processes; without npm, skip the tests of sign-in at an independent provider
 	@test $(NODE_TESTS) = yes || echo "no npm: sign-in at an independent OpenID Connect provider is not tested"
-	.venv/bin/python -m pytest -n 2 --dist loadscope -m "not pgbouncer and not clients$(if $(filter yes,$(NODE_TESTS)),, and not node)"
+	.venv/bin/python -m pytest -n 3 --dist loadscope --no-loadscope-reorder -m "not pgbouncer and not clients$(if $(filter yes,$(NODE_TESTS)),, and not node)"
 
 # The product behind PgBouncer in transaction and in session mode, and without it. Needs PgBouncer (Debian's `pgbouncer`);
 # without it, the tests are skipped, unless PGBOUNCER_TESTS=yes. About a minute.

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import shutil
 import socket
+import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -32,9 +34,46 @@ __all__ = [
     "issuer",
 ]  # fixtures that are defined next to the code that they provide
 
+# The tests start hundreds of processes of the product. Without bytecode files, each would compile all of its modules.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
+
+# Collecting 6,000 tests creates objects that stay: garbage collection would only search them, again and again.
+gc.disable()
+
 # By default, Hypothesis fails an example that takes over 200 ms, which depends on the load of the machine.
 settings.register_profile("kataven", deadline=None)
 settings.load_profile("kataven")
+
+
+LONGEST_FIRST = (
+    "tests/faults/test_faults.py",
+    "tests/test_revocation_fault_scenarios.py",
+    "tests/hub/test_browser.py",
+    "tests/dev/test_run.py",
+    "tests/authservice/test_service.py",
+    "tests/hub/test_migrations.py",
+    "tests/commands/test_dumps.py",
+    "tests/web/test_walks.py",
+    "tests/embedding/test_examples.py",
+    "tests/revocation/test_fleet.py",
+    "tests/web/server/test_gthread.py",
+    "tests/test_limits.py",
+    "tests/mcp_server/test_tools.py",
+    "tests/mcp_server/test_command.py",
+)
+"""The files that take longest. Several processes begin with them: one that started last would run alone at the end."""
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if hasattr(config, "workerinput"):  # a process of pytest-xdist
+        place = {file: at for at, file in enumerate(LONGEST_FIRST)}
+        items.sort(key=lambda item: place.get(item.nodeid.partition("::")[0], len(place)))
+
+
+def pytest_collection_finish() -> None:
+    gc.freeze()
+    gc.enable()
 
 
 @pytest.fixture(scope="session", autouse=True)
