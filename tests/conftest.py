@@ -21,6 +21,7 @@ from kataven.dev.embedded.redis_server import EmbeddedRedis
 from kataven.loopback import is_loopback
 from tests.support.app_harness import acme_key, alice, bob, charlie, harness, shared_redis
 from tests.support.independent_issuer import independent_issuers
+from tests.support.kept_servers import Slot, root, taken_slot
 from tests.support.oidc import issuer
 
 __all__ = [
@@ -65,6 +66,14 @@ LONGEST_FIRST = (
 """The files that take longest. Several processes begin with them: one that started last would run alone at the end."""
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--reuse-servers",
+        action="store_true",
+        help="use PostgreSQL and Redis servers that outlive the run, emptied first; see docs/development.md",
+    )
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     if hasattr(config, "workerinput"):  # a process of pytest-xdist
         place = {file: at for at, file in enumerate(LONGEST_FIRST)}
@@ -97,15 +106,31 @@ def server_folder() -> Iterator[Path]:
 
 
 @pytest.fixture(scope="session")
-def postgres(server_folder: Path) -> Iterator[EmbeddedPostgres]:
+def kept_servers(pytestconfig: pytest.Config) -> Iterator[Slot | None]:
+    """With `--reuse-servers`, servers of an earlier run that no other run uses, emptied. Otherwise None."""
+    if not pytestconfig.getoption("reuse_servers"):
+        yield None
+        return
+    with taken_slot(root()) as slot:
+        yield slot
+
+
+@pytest.fixture(scope="session")
+def postgres(kept_servers: Slot | None, server_folder: Path) -> Iterator[EmbeddedPostgres]:
     """This worker's PostgreSQL; `postgres.url(name)` is the URL of a database in it."""
+    if kept_servers is not None:
+        yield kept_servers.postgres
+        return
     with EmbeddedPostgres(server_folder / "postgres", fsync=False) as server:
         yield server
 
 
 @pytest.fixture(scope="session")
-def redis_server(server_folder: Path) -> Iterator[EmbeddedRedis]:
+def redis_server(kept_servers: Slot | None, server_folder: Path) -> Iterator[EmbeddedRedis]:
     """This worker's Redis, without persistence."""
+    if kept_servers is not None:
+        yield kept_servers.redis
+        return
     with EmbeddedRedis(server_folder / "redis", persistent=False) as server:
         yield server
 

@@ -29,6 +29,7 @@ from kataven.ratelimit.policy import WINDOWS
 from kataven.revocation.target import RevocationTarget
 from kataven.system import limits
 from kataven.web.services import EXTENSION, Services
+from tests.support.kept_servers import Slot
 from tests.support.oidc import IssuerWithPen
 
 ACCOUNTS = ("acme", "globex")
@@ -133,8 +134,11 @@ def environ_for(postgres: EmbeddedPostgres, redis_url: str, issuer_url: str, dat
 
 
 @pytest.fixture(scope="session")
-def shared_redis(server_folder: Path) -> Iterator[EmbeddedRedis]:
+def shared_redis(kept_servers: Slot | None, server_folder: Path) -> Iterator[EmbeddedRedis]:
     """The Redis of the shared harness, which no other test flushes."""
+    if kept_servers is not None:
+        yield kept_servers.shared_redis
+        return
     with EmbeddedRedis(server_folder / "shared-redis", persistent=False) as server:
         yield server
 
