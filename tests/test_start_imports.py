@@ -10,9 +10,9 @@ from tests.support.app_harness import AppHarness
 from tests.support.gunicorn import CHECKOUT
 
 API = """
-import os, sys
-from kataven import application, settings
-application.create_api(settings.load(os.environ))
+import gc, sys
+from wsgi import api
+assert gc.isenabled(), "paused only while the application is created"
 print(*sys.modules)
 """
 UNUSED = {
