@@ -49,11 +49,11 @@ settings.load_profile("kataven")
 
 LONGEST_FIRST = (
     "tests/faults/test_faults.py",
-    "tests/test_revocation_fault_scenarios.py",
     "tests/hub/test_browser.py",
     "tests/dev/test_run.py",
-    "tests/authservice/test_service.py",
     "tests/hub/test_migrations.py",
+    "tests/authservice/test_service.py",
+    "tests/test_revocation_fault_scenarios.py",
     "tests/commands/test_dumps.py",
     "tests/web/test_walks.py",
     "tests/embedding/test_examples.py",
@@ -63,7 +63,10 @@ LONGEST_FIRST = (
     "tests/mcp_server/test_tools.py",
     "tests/mcp_server/test_command.py",
 )
-"""The files that take longest. Several processes begin with them: one that started last would run alone at the end."""
+"""The files that take longest. Several processes begin with them: one that started last would run alone at the end.
+
+The two with faults under load are apart, so that they rarely run at the same time.
+"""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
