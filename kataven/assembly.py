@@ -186,7 +186,7 @@ def local_verifier(settings: Settings, parts: Foundation, keys: JwksClient | Non
 
     return LocalVerifier(
         parts.directory,
-        SqlKeyStore(parts.sessions.reading_at, parts.sessions.recording_usage_at, parts.directory.journalled_secret),
+        SqlKeyStore(parts.sessions.rows_at, parts.sessions.recording_usage_at, parts.directory.journalled_secret),
         peppers(settings),
         access_tokens(settings, keys or issuer_keys(settings)),
         settings.oidc_role_claims,
