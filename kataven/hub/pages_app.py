@@ -25,7 +25,7 @@ from kataven.hub.console import account, accounts, audit_log, health, keys, migr
 from kataven.hub.console import people as console_people
 from kataven.hub.csrf_mask import mask
 from kataven.hub.page_blueprint import current_hub_request
-from kataven.hub.pages import agents, api_keys, audit, branding, home, people, sessions, try_it, widget_keys
+from kataven.hub.pages import agents, api_keys, audit, branding, home, people, requests, sessions, try_it, widget_keys
 from kataven.hub.session_middleware import HubServices
 from kataven.web import hardening
 from kataven.web.compression import compress
@@ -44,6 +44,7 @@ BLUEPRINTS = (
     people.blueprint,
     sessions.blueprint,
     audit.blueprint,
+    requests.blueprint,
     try_it.blueprint,
     accounts.blueprint,
     account.blueprint,
