@@ -21,7 +21,7 @@ from kataven.hub import (
     sign_in,
     sign_in_audit,
 )
-from kataven.hub.console import account, accounts, audit_log, health, keys, migrations
+from kataven.hub.console import account, accounts, audit_log, health, keys, migrations, new_account
 from kataven.hub.console import people as console_people
 from kataven.hub.csrf_mask import mask
 from kataven.hub.page_blueprint import current_hub_request
@@ -47,6 +47,7 @@ BLUEPRINTS = (
     requests.blueprint,
     try_it.blueprint,
     accounts.blueprint,
+    new_account.blueprint,
     account.blueprint,
     keys.blueprint,
     console_people.blueprint,

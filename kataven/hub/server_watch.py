@@ -43,6 +43,8 @@ class ServerState:
     connections_limit: int | None = None
     sizes: Mapping[str, int | None] = field(default_factory=dict)
     """Bytes by database name; None if the database does not exist. Contains only the requested databases."""
+    connections_by_database: Mapping[str, int] = field(default_factory=dict)
+    """Client connections of each database that has one. Empty if the server does not respond."""
 
 
 CloseConnection = Callable[[], None]
@@ -57,8 +59,9 @@ def probe(url: URL, databases: Collection[str], connected: Callable[[CloseConnec
         connected(maintenance.cutter())
         in_use, limit = maintenance.connections()
         ms = (time.perf_counter() - began) * 1000
+        by_database = maintenance.connections_by_database()
         found = maintenance.sizes(list(databases)) if databases else {}
-    return ServerState(True, ms, in_use, limit, {name: found.get(name) for name in databases})
+    return ServerState(True, ms, in_use, limit, {name: found.get(name) for name in databases}, by_database)
 
 
 @dataclass(slots=True)

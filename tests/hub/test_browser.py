@@ -344,6 +344,7 @@ def test_pages_work_without_javascript_except_the_copy_button(user: ChromeUser) 
     "path",
     [
         "/console",
+        "/console/new-account",
         "/console/accounts/acme",
         "/console/migrations",
         "/console/migrations?check=1",

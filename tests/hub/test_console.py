@@ -15,6 +15,7 @@ from tests.hub.hub_browser import HubBrowser
 from tests.support.app_harness import AppHarness, new_account
 
 CONSOLE = "/console"
+NEW_ACCOUNT = f"{CONSOLE}/new-account"
 
 
 def events_of(harness: AppHarness, account: str) -> list[OperatorEvent]:
@@ -43,15 +44,15 @@ def test_console_pages_require_the_operator_role(alice: HubBrowser, anonymous: H
 def test_console_actions_require_the_operator_role(alice: HubBrowser, harness: AppHarness, verb: str) -> None:
     alice.get("/")
     assert alice.post(f"{CONSOLE}/accounts/globex/{verb}", {"confirm": "globex"}).status_code == 403
-    assert alice.post(f"{CONSOLE}/accounts", {"account": "of-alices", "name": "x"}).status_code == 403
+    assert alice.post(NEW_ACCOUNT, {"account": "of-alices", "name": "x"}).status_code == 403
     record = harness.services.directory.read("globex")
     assert record is not None
     assert record.open
 
 
 def test_created_account_is_usable_immediately(hub: Hub, harness: AppHarness, olivia: HubBrowser) -> None:
-    olivia.get(CONSOLE)
-    made = olivia.post(f"{CONSOLE}/accounts", {"account": "new-in-console", "name": "New & Co.", "org_id": "org-x"})
+    olivia.get(NEW_ACCOUNT)
+    made = olivia.post(NEW_ACCOUNT, {"account": "new-in-console", "name": "New & Co.", "org_id": "org-x"})
     assert made.location == page_of("new-in-console")
     page = olivia.get(made.location).text
     assert "New &amp; Co." in page
@@ -77,8 +78,8 @@ def test_created_account_is_usable_immediately(hub: Hub, harness: AppHarness, ol
 def test_invalid_account_form_shows_an_error(
     olivia: HubBrowser, harness: AppHarness, form: dict[str, str], words: str
 ) -> None:
-    olivia.get(CONSOLE)
-    page = olivia.post(f"{CONSOLE}/accounts", form)
+    olivia.get(NEW_ACCOUNT)
+    page = olivia.post(NEW_ACCOUNT, form)
     assert page.status_code == 400
     assert words in page.text
     assert harness.services.directory.read("fine") is None
@@ -177,13 +178,13 @@ def test_todays_usage_is_shown_and_unknown_without_redis(
     caller = harness.bearer(harness.new_key("counted-here"))
     for _ in range(3):
         assert caller.get("/v1/me").status_code == 200
-    assert "<td>3</td>" in olivia.get(f"{CONSOLE}?q=counted-here").text
+    assert '<td class="num">3</td>' in olivia.get(f"{CONSOLE}?q=counted-here").text
     assert "3 of 1,000,000 used" in olivia.get(page_of("counted-here")).text
     with monkeypatch.context() as outage:
         outage.setattr(hub.services.api_meter._windows, "_pool", pool_at("redis://127.0.0.1:1/0"))
         assert ">unknown<" in olivia.get(f"{CONSOLE}?q=counted-here").text
         assert "be read because Redis is unavailable" in olivia.get(page_of("counted-here")).text
-    assert "<td>3</td>" in olivia.get(f"{CONSOLE}?q=counted-here").text
+    assert '<td class="num">3</td>' in olivia.get(f"{CONSOLE}?q=counted-here").text
 
 
 def test_health_shows_dependencies_workers_and_schemas(olivia: HubBrowser) -> None:

@@ -218,8 +218,13 @@ EXAMPLES: dict[str, Example] = {
         "/settings/widget-keys/{key_id}", then="gone", prepare=new_widget_key
     ),
     "/widget": Example("/widget", {"title": "One"}, {"launcher_label": "Two"}, "shown"),
-    "/console/accounts": Example(
-        "/console", {"account": "{name}", "name": "One"}, {"account": "{name}", "name": "Two"}, "said", OLIVIA, new_name
+    "/console/new-account": Example(
+        "/console/new-account",
+        {"account": "{name}", "name": "One"},
+        {"account": "{name}", "name": "Two"},
+        "said",
+        OLIVIA,
+        new_name,
     ),
     "/console/accounts/<account>/limits": of_account({"per_day": "2000001"}, {"concurrent": "7"}, "shown"),
     "/console/accounts/<account>/policy": of_account({"max_days": "30"}, {"max_days": "60"}, "shown"),

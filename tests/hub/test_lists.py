@@ -11,6 +11,7 @@ from sqlalchemy import text
 
 from kataven.hub.pages import agents, audit, widget_keys
 from kataven.hub.pages.api_keys import key_list
+from kataven.hub.server_watch import ServerState
 from kataven.system import operators
 from tests.hub.conftest import Hub
 from tests.hub.hub_browser import HubBrowser
@@ -155,6 +156,77 @@ def test_console_lists_paginate_forwards_and_back(
         assert 'rel="next"' not in third
         assert f"three-{rows}" in olivia.get(link(third, "prev")).text
         assert f"one-{rows}" in olivia.get(link(olivia.get(link(third, "prev")).text, "prev")).text
+
+
+def test_account_chips_count_the_matching_accounts_per_status(olivia: HubBrowser, rows: str) -> None:
+    page = olivia.get(CONSOLE, query_string={"q": rows}).text
+    chips = re.findall(r"(\w+) <span class=\"count\">(\d+)</span>", page.partition("<table")[0])
+    assert chips == [("All", "3"), ("Archived", "3")]
+    assert f'href="/console?q={rows}&amp;status=archived"' in page
+    assert "No accounts found" in olivia.get(CONSOLE, query_string={"q": rows, "status": "active"}).text
+
+
+@pytest.mark.parametrize("order", ["name", "created", "requests", "connections"])
+def test_accounts_are_sorted_and_paginate_in_each_order(
+    hub: Hub, harness: AppHarness, olivia: HubBrowser, rows: str, order: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from kataven.hub.console import accounts
+
+    mark = f"-{rows}"
+    with harness.services.directory.database.writing() as session:
+        for age, name in enumerate(("two", "one", "three")):
+            session.execute(
+                text("UPDATE accounts SET created_at = now() - :age * interval '1 hour' WHERE account_id = :id"),
+                {"age": age, "id": name + mark},
+            )
+    counts = {f"one{mark}": 5, f"two{mark}": 7, f"three{mark}": 5}
+    monkeypatch.setattr(accounts, "used_today", lambda limits: {name: counts[name] for name in limits})
+    monkeypatch.setattr(
+        accounts,
+        "server_states",
+        lambda *_: {"default": ServerState(True, connections_by_database={name: counts[name] for name in counts})},
+    )
+    expected = {
+        "name": ["one", "three", "two"],
+        "created": ["two", "one", "three"],
+        "requests": ["two", "one", "three"],
+        "connections": ["two", "one", "three"],
+    }[order]
+
+    def shown(page: str) -> list[str]:
+        return re.findall(rf"/console/accounts/(\w+)-{rows}\"", page)
+
+    page = olivia.get(CONSOLE, query_string={"q": rows, "sort": order}).text
+    assert shown(page) == expected
+    assert "aria-sort" in page
+    monkeypatch.setattr(accounts, "PAGE_SIZE", 1)
+    page = olivia.get(CONSOLE, query_string={"q": rows, "sort": order}).text
+    there = [*shown(page)]
+    for _ in range(2):
+        page = olivia.get(link(page, "next")).text
+        there += shown(page)
+    assert there == expected
+    assert 'rel="next"' not in page
+    for name in expected[1::-1]:
+        page = olivia.get(link(page, "prev")).text
+        assert shown(page) == [name]
+    assert 'rel="prev"' not in page
+
+
+def test_accounts_are_listed_by_name_if_they_cannot_be_sorted_by_requests(
+    olivia: HubBrowser, rows: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from kataven.hub.console import accounts
+
+    query = {"q": rows, "sort": "requests", "after": "99999999999999999~one"}
+    monkeypatch.setattr(accounts, "used_today", lambda _: {})
+    assert "Redis is unavailable, so the accounts are sorted by name" in olivia.get(CONSOLE, query_string=query).text
+    monkeypatch.setattr(accounts, "MAX_RANKED", 2)
+    assert "More than 2 accounts match" in olivia.get(CONSOLE, query_string=query).text
+    for order in ("created", "requests", "nonsense"):
+        for position in ("999999999999999999~one", "~one", "1~", "x~one", "one~1"):
+            query = {"q": rows, "sort": order, "after": position}
+            assert olivia.get(CONSOLE, query_string=query).status_code == 200
 
 
 def test_operator_audit_log_filters_offer_existing_values(harness: AppHarness, olivia: HubBrowser) -> None:

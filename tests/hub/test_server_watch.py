@@ -206,4 +206,6 @@ def test_unresponsive_server_is_named_on_every_page_that_uses_it(silent: str, ol
 
 
 def test_database_sizes_are_shown_when_known(hub: Hub, olivia: HubBrowser) -> None:
-    wait_until(lambda: re.search(r"<td>[\d.]+ MB</td>", olivia.get(f"{CONSOLE}?q=acme").text) is not None, SECONDS)
+    wait_until(
+        lambda: re.search(r'<td class="num">[\d.]+ MB</td>', olivia.get(f"{CONSOLE}?q=acme").text) is not None, SECONDS
+    )

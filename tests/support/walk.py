@@ -372,8 +372,9 @@ PAGES: dict[tuple[str, str], Callable[[World], Form]] = {
     # Without a token; tests/hub/test_try_it.py has the rest.
     ("POST", "/docs/try"): lambda _: Form("/docs/try", {"operation": "getMe"}, frozenset({403})),
     ("GET", "/console"): lambda _: Form("/console"),
-    ("POST", "/console/accounts"): lambda w: Form(
-        "/console/accounts", {"account": f"made-{next(_NUMBERS)}", "name": "Made"}, DONE
+    ("GET", "/console/new-account"): lambda _: Form("/console/new-account"),
+    ("POST", "/console/new-account"): lambda w: Form(
+        "/console/new-account", {"account": f"made-{next(_NUMBERS)}", "name": "Made"}, DONE
     ),
     ("GET", CONSOLE_ACCOUNT): lambda w: Form(f"/console/accounts/{w.account}"),
     ("POST", f"{CONSOLE_ACCOUNT}/limits"): lambda w: Form(f"/console/accounts/{w.account}/limits", LIMITS, DONE),

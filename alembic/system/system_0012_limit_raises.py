@@ -1,0 +1,33 @@
+"""Temporary raises of an account's rate limits, and how many responses of an account were 429 or 5xx, by the minute."""
+
+import sqlalchemy as sa
+from alembic import op
+from sqlalchemy.dialects import postgresql
+
+revision = "system_0012"
+down_revision = "system_0010"
+branch_labels = None
+depends_on = None
+
+
+def upgrade() -> None:
+    op.add_column("accounts", sa.Column("raised_limits", postgresql.JSONB(), nullable=True))
+    op.add_column("accounts", sa.Column("limits_raised_until", sa.DateTime(timezone=True), nullable=True))
+    op.create_check_constraint(
+        "accounts_raise_has_an_end", "accounts", "(raised_limits IS NULL) = (limits_raised_until IS NULL)"
+    )
+    op.create_table(
+        "response_minutes",
+        sa.Column("minute", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("outcome", sa.Text(), nullable=False),
+        sa.Column("account", sa.Text(), nullable=False),
+        sa.Column("count", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("minute", "outcome", "account"),
+    )
+
+
+def downgrade() -> None:
+    op.drop_table("response_minutes")
+    op.drop_constraint("accounts_raise_has_an_end", "accounts")
+    op.drop_column("accounts", "limits_raised_until")
+    op.drop_column("accounts", "raised_limits")
