@@ -1,7 +1,8 @@
 """Fetches the issuer's public keys through its discovery document, and caches them.
 
 Keys are fetched when a token needs one, by one thread at a time, and at most once in 30 s. Unauthenticated callers that
-send invented `kid`s therefore cause at most two small requests in 30 s per worker, and do not delay valid tokens.
+send invented `kid`s therefore cause at most two small requests in 30 s per worker, and do not delay valid tokens. A
+worker without usable keys rejects every token, so it repeats a failed fetch sooner: after 1, 2, 4, 8 and 16 s.
 """
 
 from __future__ import annotations
@@ -26,7 +27,11 @@ FRESH_SECONDS = 300
 USABLE_SECONDS = 3600
 """The same while the issuer is unreachable. Tokens expire in that time, and the issuer issues no new ones."""
 COOLDOWN_SECONDS = 30
-"""The minimum time between the starts of two fetches, whether the first succeeded or not."""
+"""The minimum time between the starts of two fetches, whether the first succeeded or not, if usable keys are cached."""
+RETRY_SECONDS = 1.0
+"""The minimum time after the first failed fetch without usable keys. It doubles with each failure."""
+RETRY_SHARE = 6
+"""Without usable keys, a failed fetch is repeated after this multiple of its duration or later: requests wait."""
 FETCH_SECONDS = 5.0
 """The timeout for discovery document and key set together: the longest time that a request waits for the issuer."""
 
@@ -99,6 +104,8 @@ class JwksClient:
         self._key_set: _KeySet | None = None  # only replaced as a whole, so that it can be read without the lock
         self._fetch_in_progress: threading.Event | None = None
         self._last_fetch_at = -math.inf
+        self._next_fetch_at = -math.inf
+        self._failures = 0
         self._last_fetch_succeeded = False
         self._failure: str | None = None
 
@@ -140,9 +147,10 @@ class JwksClient:
         with self._lock:
             in_progress = self._fetch_in_progress
             if in_progress is None:
-                if self._clock() - self._last_fetch_at < COOLDOWN_SECONDS:
+                if self._clock() < self._next_fetch_at:
                     return
                 self._last_fetch_at = self._clock()
+                self._next_fetch_at = self._last_fetch_at + COOLDOWN_SECONDS
                 self._last_fetch_succeeded = False
                 done = self._fetch_in_progress = threading.Event()
         if in_progress is not None:
@@ -153,8 +161,17 @@ class JwksClient:
             self._fetch()
         finally:
             with self._lock:
+                self._failures = 0 if self._last_fetch_succeeded else self._failures + 1
+                if self._failures and not self.status().usable:
+                    self._next_fetch_at = self._last_fetch_at + self._retry_seconds()
                 self._fetch_in_progress = None
             done.set()
+
+    def _retry_seconds(self) -> float:
+        """After a failed fetch without usable keys: from its start to the next one."""
+        duration = self._clock() - self._last_fetch_at
+        backoff: float = RETRY_SECONDS * 2 ** min(self._failures - 1, 10)
+        return min(max(backoff, RETRY_SHARE * duration), COOLDOWN_SECONDS)
 
     def _fetch(self) -> None:
         try:
@@ -185,7 +202,7 @@ class JwksClient:
         return self._clock() - key_set.fetched_at
 
     def _unavailable(self) -> VerifierUnavailable:
-        wait_seconds = self._last_fetch_at + COOLDOWN_SECONDS - self._clock()
+        wait_seconds = self._next_fetch_at - self._clock()
         return VerifierUnavailable(
             "The signing keys of the token issuer are unavailable. Retry later.",
             retry_after_seconds=max(1, math.ceil(wait_seconds)),

@@ -11,7 +11,14 @@ import pytest
 from kataven.identity import jwks
 from kataven.identity.errors import InvalidCredential, VerifierUnavailable
 from kataven.identity.fetch import FetchFailed
-from kataven.identity.jwks import COOLDOWN_SECONDS, FETCH_SECONDS, FRESH_SECONDS, USABLE_SECONDS, JwksClient
+from kataven.identity.jwks import (
+    COOLDOWN_SECONDS,
+    FETCH_SECONDS,
+    FRESH_SECONDS,
+    RETRY_SECONDS,
+    USABLE_SECONDS,
+    JwksClient,
+)
 from kataven.identity.jwt import JwtVerifier
 from tests.support.clock import Clock
 from tests.support.jose import as_json, ec_signer, ed_signer
@@ -68,18 +75,47 @@ def test_unknown_key_ids_cause_at_most_one_fetch_in_thirty_seconds(
     assert server.attempts == 2
 
 
-def test_failed_fetches_are_not_repeated_faster(client: JwksClient, server: KeyServer, clock: Clock) -> None:
+def test_a_failed_fetch_without_usable_keys_is_repeated_after_one_second_then_less_often(
+    client: JwksClient, server: KeyServer, clock: Clock
+) -> None:
     server.down = True
-    for _ in range(10):
+    for attempt, seconds in enumerate((1, 2, 4, 8, 16, COOLDOWN_SECONDS, COOLDOWN_SECONDS), start=1):
+        for _ in range(3):
+            with pytest.raises(VerifierUnavailable) as refusal:
+                client.key("old")
+            assert (server.attempts, refusal.value.retry_after_seconds) == (attempt, seconds)
+        clock.advance(seconds - 0.5)
         with pytest.raises(VerifierUnavailable) as refusal:
             client.key("old")
-    assert server.attempts == 1
-    assert refusal.value.retry_after_seconds == COOLDOWN_SECONDS
-    clock.advance(COOLDOWN_SECONDS - 0.5)
+        assert (server.attempts, refusal.value.retry_after_seconds) == (attempt, 1)
+        clock.advance(0.5)
+    server.down = False
+    assert client.key("old") is not None
+
+
+def test_a_slow_failure_is_not_repeated_soon(client: JwksClient, server: KeyServer, clock: Clock) -> None:
+    def time_out() -> None:
+        clock.advance(FETCH_SECONDS)
+        raise FetchFailed("no response")
+
+    server.before_jwks = time_out
     with pytest.raises(VerifierUnavailable) as refusal:
         client.key("old")
-    assert server.attempts == 1
-    assert refusal.value.retry_after_seconds == 1
+    assert refusal.value.retry_after_seconds == COOLDOWN_SECONDS - FETCH_SECONDS
+
+
+def test_a_failed_fetch_with_usable_keys_is_not_repeated_faster(
+    client: JwksClient, server: KeyServer, clock: Clock
+) -> None:
+    assert client.key("old") is not None
+    server.down = True
+    clock.advance(COOLDOWN_SECONDS)
+    attempts = server.attempts
+    for _ in range(COOLDOWN_SECONDS):
+        with pytest.raises(VerifierUnavailable):
+            client.key("invented")
+        clock.advance(1)
+    assert server.attempts == attempts + 1
 
 
 def test_issuer_that_recovers_is_used_again(client: JwksClient, server: KeyServer, clock: Clock) -> None:
@@ -87,7 +123,7 @@ def test_issuer_that_recovers_is_used_again(client: JwksClient, server: KeyServe
     with pytest.raises(VerifierUnavailable):
         client.key("old")
     server.down = False
-    clock.advance(COOLDOWN_SECONDS)
+    clock.advance(RETRY_SECONDS)
     assert client.key("old") is not None
 
 
