@@ -17,11 +17,11 @@ from tests.support.oidc import IssuerWithPen
 
 
 @contextmanager
-def shared_harness(folder: Path) -> Iterator[AppHarness]:
+def shared_harness(folder: Path, *, max_connections: int = 200) -> Iterator[AppHarness]:
     """Everything except gunicorn. The harness itself takes no lease, so it does not count as a worker."""
     folder.chmod(0o711)
     with (
-        EmbeddedPostgres(folder / "postgres", fsync=False) as postgres,
+        EmbeddedPostgres(folder / "postgres", fsync=False, max_connections=max_connections) as postgres,
         EmbeddedRedis(folder / "redis", persistent=False) as redis,
         IssuerWithPen(folder / "issuer") as issuer,
     ):
