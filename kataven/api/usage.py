@@ -13,7 +13,6 @@ from pydantic import Field
 from kataven.account.models import UsageCaller
 from kataven.usage import series
 from kataven.usage.outcomes import CallOutcome
-from kataven.usage.policy import UsagePolicy
 from kataven.usage.series import LENGTHS, LONGEST, Series, UsageGroup, UsageInterval
 from kataven.validation import Shaped
 from kataven.web.access import READ
@@ -162,12 +161,6 @@ def shape_last(last: UsageCaller | None) -> Mapping[str, Any] | None:
         "outcome": last.outcome,
         "code": last.code or None,
     }
-
-
-def policy_of(context: RequestContext) -> UsagePolicy:
-    """The retention of this installation."""
-    usage = context.services.usage
-    return UsagePolicy() if usage is None else usage.policy
 
 
 def _text(value: UUID | None) -> str:

@@ -13,7 +13,7 @@ from http import HTTPStatus
 from typing import Final
 from urllib.parse import urlencode
 
-from flask import Flask, current_app, request
+from flask import Flask, Response, current_app, request
 from werkzeug.wrappers import Response as AnyResponse
 
 from kataven.hub import session_middleware
@@ -130,6 +130,8 @@ def _of_another_account(hub_request: HubRequest, account: str, submitted: Mappin
 
 
 def _to_sign_in(error: SignInRequired) -> AnyResponse:
+    if session_middleware.is_live_update():  # reload the page instead of replacing a part of it with the sign-in page
+        return Response(status=HTTPStatus.NO_CONTENT, headers={"HX-Refresh": "true"})
     if request.method in SAFE_METHODS:
         next_path = request.full_path.removesuffix("?")
         query = {"next": next_path} if next_path != "/" else {}

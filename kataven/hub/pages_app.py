@@ -8,7 +8,7 @@ from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
-from flask import Flask, Response, request, url_for
+from flask import Flask, Response, current_app, request, url_for
 from markupsafe import Markup
 
 from kataven.hub import (
@@ -25,7 +25,7 @@ from kataven.hub.console import account, accounts, audit_log, health, keys, migr
 from kataven.hub.console import people as console_people
 from kataven.hub.csrf_mask import mask
 from kataven.hub.page_blueprint import current_hub_request
-from kataven.hub.pages import agents, api_keys, audit, branding, home, people, sessions, try_it, widget_keys
+from kataven.hub.pages import agents, api_keys, audit, branding, home, people, requests, sessions, try_it, widget_keys
 from kataven.hub.session_middleware import HubServices
 from kataven.web import hardening
 from kataven.web.compression import compress
@@ -44,6 +44,7 @@ BLUEPRINTS = (
     people.blueprint,
     sessions.blueprint,
     audit.blueprint,
+    requests.blueprint,
     try_it.blueprint,
     accounts.blueprint,
     new_account.blueprint,
@@ -56,6 +57,7 @@ BLUEPRINTS = (
 )
 PAGES = "kataven.pages"
 """The key in the Hub's `extensions` for the application of its pages."""
+_PAGE_PATHS = "kataven.page-paths"
 STATIC = Path(__file__).parent / "static"
 
 
@@ -122,11 +124,26 @@ def _report_error(field_id: str | None, message: str | None) -> str:
 
 
 def _nav(path: str, label: str, below: str | None = None) -> Markup:
-    """A navigation entry. It is the current one on its own page and on pages below it, or below `below`."""
+    """A navigation entry, or nothing if the app has no page at `path`.
+
+    It is the current one on its own page and on pages below it, or below `below`.
+    """
+    if path not in _page_paths():
+        return Markup()
     beneath = below or path
     here = request.path in {path, beneath} or (path != "/" and request.path.startswith(f"{beneath}/"))
     current = Markup(' aria-current="page"') if here else ""
     return Markup('<li><a href="{}"{}>{}</a></li>').format(path, current, label)
+
+
+def _page_paths() -> frozenset[str]:
+    """The paths of the app's pages."""
+    paths: frozenset[str] | None = current_app.extensions.get(_PAGE_PATHS)
+    if paths is None:
+        rules = current_app.url_map.iter_rules()
+        paths = frozenset(rule.rule for rule in rules if "GET" in (rule.methods or ()))
+        current_app.extensions[_PAGE_PATHS] = paths
+    return paths
 
 
 def _asset(name: str) -> str:

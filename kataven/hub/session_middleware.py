@@ -160,8 +160,8 @@ def open_hub_request() -> None:
     g.kataven = hub_request
     if request.endpoint == "static" or is_called_by_issuer(current_app.view_functions.get(request.endpoint or "")):
         return
-    if is_called_while_typing(current_app.view_functions.get(request.endpoint or "")):
-        # Counted per session, so that typing does not use up the budget of an office behind one address.
+    if is_live_update() or is_called_while_typing(current_app.view_functions.get(request.endpoint or "")):
+        # Counted per session, so that scripts do not use up the budget of an office behind one address.
         _read_session(hub_request)
         if hub_request.session.user is not None:
             _consume_budget(hub_request, hub_request.session.handle, AddressBudgetKind.HUB_TYPING)
@@ -175,6 +175,14 @@ def open_hub_request() -> None:
     _read_session(hub_request)
 
 
+def is_live_update() -> bool:
+    """Whether a script of an open page requests a part of it, as htmx does every few seconds.
+
+    This is no use of the session: an open page alone does not keep a user signed in.
+    """
+    return request.method == "GET" and request.headers.get("HX-Request") == "true"
+
+
 def _consume_budget(hub_request: HubRequest, key: str, kind: AddressBudgetKind) -> None:
     decision = hub_request.services.limiter.addresses.spend(key, kind)
     if not decision.admitted:
@@ -184,7 +192,8 @@ def _consume_budget(hub_request: HubRequest, key: str, kind: AddressBudgetKind) 
 def _read_session(hub_request: HubRequest) -> None:
     if not hub_request.session.secret:
         sessions = hub_services().sessions
-        hub_request.session = sessions.read(request.cookies.get(hub_services().cookie_name)) or sessions.new()
+        cookie = request.cookies.get(hub_services().cookie_name)
+        hub_request.session = sessions.read(cookie, extend=not is_live_update()) or sessions.new()
 
 
 def has_csrf_token(hub_request: HubRequest) -> bool:
@@ -246,8 +255,9 @@ def require_access(hub_request: HubRequest, access: PageAccess) -> None:
             _authorize(hub_request, user, access)
         except ExpiredCredential:
             _authorize(hub_request, _refresh(hub_request, user), access)
-        device = devices.describe(request.headers.get("User-Agent", ""))
-        hub_services().sessions.record_use(hub_request.session, device, hub_request.address)
+        if not is_live_update():
+            device = devices.describe(request.headers.get("User-Agent", ""))
+            hub_services().sessions.record_use(hub_request.session, device, hub_request.address)
     except InvalidCredential:
         _end_session(hub_request, user)
     except SessionEnded:

@@ -158,8 +158,8 @@ class Sessions:
         """A new session without a user. `save` stores it."""
         return Session(secrets.token_urlsafe(_SECRET_BYTES), new_csrf(), self._clock(), fresh=True)
 
-    def read(self, secret: str | None) -> Session | None:
-        """The session of a cookie, or None if it ended or never existed."""
+    def read(self, secret: str | None, *, extend: bool = True) -> Session | None:
+        """The session of a cookie, or None if it ended or never existed. `extend`: whether this is a use of it."""
         if not secret or not secret.isascii():
             return None
         if secret.startswith(f"{COOKIE_PREFIX}."):
@@ -168,7 +168,7 @@ class Sessions:
             return None
         name = self._name(secret)
         try:
-            sealed = self._redis.getex(name, ex=IDLE_SECONDS)
+            sealed = self._redis.getex(name, ex=IDLE_SECONDS) if extend else self._redis.get(name)
         except RedisError as error:
             raise SessionsUnavailable from error
         found = _unsealed(sealed, secret, name, _SESSION)

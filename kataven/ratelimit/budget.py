@@ -28,7 +28,7 @@ class AddressBudgetKind(StrEnum):
     PUBLIC = "public"
     HUB = "hub"
     HUB_TYPING = "hub-explanations"
-    """Per Hub session, from any address: the requests that pages send while the user types."""
+    """Per Hub session, from any address: the requests that scripts send while the user types or every few seconds."""
 
 
 PER_MINUTE: Mapping[AddressBudgetKind, int] = {

@@ -22,6 +22,7 @@ from kataven.revocation.revocation import Revocation
 from kataven.system.directory import Directory
 from kataven.tenancy.serving.histories import ServerHistories
 from kataven.tenancy.serving.registry import EngineRegistry
+from kataven.usage.policy import UsagePolicy
 from kataven.usage.recorder import UsageRecorder
 from kataven.web.internal_access import InternalAccess
 from kataven.web.metrics import Metrics
@@ -118,6 +119,11 @@ class Services:
 
     background: tuple[BackgroundService, ...] = field(init=False, repr=False)
     """In start order. `stop()` runs in reverse order, so that no entry outlives what it depends on."""
+
+    @property
+    def usage_policy(self) -> UsagePolicy:
+        """What is kept of the usage of accounts, and for how long."""
+        return UsagePolicy() if self.usage is None else self.usage.policy
 
     def __post_init__(self) -> None:
         publisher = MetricsPublisher(

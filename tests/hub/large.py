@@ -10,6 +10,8 @@ import sys
 
 from sqlalchemy import Engine, create_engine, make_url, text
 
+from tests.hub import large_usage
+
 KEYS, AGENTS, EVENTS, ACCOUNTS, WIDGET_KEYS = 300, 500, 10_000, 1_000, 120
 PERSON = "jwt:alice"
 
@@ -69,7 +71,7 @@ FROM generate_series(1, :count) n
 
 
 def fill_account(engine: Engine) -> None:
-    """Agents, keys, widget keys and events in an account's database."""
+    """Agents, keys, widget keys, events, and a week of usage in an account's database."""
     with engine.begin() as connection:
         for statement, count in (
             (_AGENTS, AGENTS),
@@ -79,6 +81,7 @@ def fill_account(engine: Engine) -> None:
             (_REVOCATIONS, 0),
         ):
             connection.execute(text(statement), {"person": PERSON, "count": count})
+        large_usage.fill_usage(connection)
 
 
 def fill_keys(engine: Engine) -> None:
@@ -88,10 +91,11 @@ def fill_keys(engine: Engine) -> None:
 
 
 def fill_system(engine: Engine) -> None:
-    """Accounts without databases, and an operator audit log."""
+    """Accounts without databases, an operator audit log, and how long revocations took."""
     with engine.begin() as connection:
         connection.execute(text(_ACCOUNTS), {"count": ACCOUNTS})
         connection.execute(text(_TRAIL), {"count": EVENTS})
+    large_usage.fill_revocation_times(engine)
 
 
 def main(system_url: str, account: str) -> None:

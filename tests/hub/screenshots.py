@@ -2,7 +2,8 @@
 
 Requires a running `make run` and the browser of the tests. Creates an agent and keys in the development data, and runs
 a migration, to show all states of the pages. With `--large`, it first fills acme and the system database, and takes
-screenshots of lists only. This leaves accounts without databases: remove the data folder afterwards.
+screenshots of lists, of usage and of one key. This leaves accounts without databases: remove the data folder
+afterwards.
 """
 
 from __future__ import annotations
@@ -52,6 +53,15 @@ CONSOLE = {
     "console-trail": "/console/trail",
     "console-trail-none": "/console/trail?account=nobody-there",
 }
+LARGE = {
+    "audit-log-of-revocations": "/audit-log?action=api_key.revoked",
+    "people": "/people",
+}
+"""Further pages that a large account fills. Add each page that shows usage."""
+LARGE_CONSOLE = {
+    "console-people": "/console/accounts/acme/people",
+    "console-accounts-found": "/console?q=bank",
+}
 
 
 class Camera:
@@ -97,7 +107,11 @@ def main(folder: Path, dev_json: Path = Path(".kataven/dev.json"), *, with_long_
     servers: Any = SimpleNamespace(url=run["hub_url"])
     if with_long_lists:
         large.main(run["database_url"], ALICE.account)
-    visits = (lists_of_alice, lists_of_olivia) if with_long_lists else (as_anonymous, as_alice, as_bob, as_olivia)
+    visits = (
+        (large_account_of_alice, large_account_of_olivia)
+        if with_long_lists
+        else (as_anonymous, as_alice, as_bob, as_olivia)
+    )
     for visit in visits:
         _as_user(servers, folder, visit)
 
@@ -108,9 +122,9 @@ def _as_user(servers: Any, folder: Path, visit: Callable[[ChromeUser, Camera], N
         visit(user, Camera(user, folder))
 
 
-def lists_of_alice(user: ChromeUser, camera: Camera) -> None:
+def large_account_of_alice(user: ChromeUser, camera: Camera) -> None:
     user.sign_in(ALICE)
-    camera.all_of(SHARED | OWNERS, prefix="large-")
+    camera.all_of(SHARED | OWNERS | LARGE, prefix="large-", dark=True)
     user.go("/settings/api-keys")
     user.press("Next keys")
     camera.take("large-api-keys-second")
@@ -125,9 +139,9 @@ def lists_of_alice(user: ChromeUser, camera: Camera) -> None:
         user.press("Cancel")
 
 
-def lists_of_olivia(user: ChromeUser, camera: Camera) -> None:
+def large_account_of_olivia(user: ChromeUser, camera: Camera) -> None:
     user.sign_in(OLIVIA)
-    camera.all_of(CONSOLE, prefix="large-")
+    camera.all_of(CONSOLE | LARGE_CONSOLE, prefix="large-", dark=True)
 
 
 def as_anonymous(user: ChromeUser, camera: Camera) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 import redis.connection
-from sqlalchemy import Engine, create_engine, event
+from sqlalchemy import Engine, create_engine, event, text
 from sqlalchemy.pool import NullPool
 
 import app as factory
@@ -34,6 +34,12 @@ from tests.hub.test_agents import FORM as AGENT
 from tests.support.app_harness import AppHarness
 
 ACCOUNT = "every-page"
+LOG_REQUEST = """
+INSERT INTO request_log (id, created_at, request_id, caller, kind, name, route, status, outcome, code, step,
+                         milliseconds, address, agent)
+VALUES (gen_random_uuid(), now(), 'example', gen_random_uuid(), 'api_key', 'Server', 'GET /v1/agents', 429, 'limited',
+        'rate_limited', 6, 1, '192.0.2.1', 'curl') RETURNING id
+"""
 EXTRA = 4
 """Additional queries that are allowed because a cache entry has expired."""
 MAX_STATEMENTS, MAX_REDIS_CALLS, MAX_BYTES = 12, 6, 80_000
@@ -62,6 +68,8 @@ EXAMPLES = {
     "/console/people": "/console/people",
     "/console/trail": "/console/trail",
     "/people": "/people",
+    "/requests": "/requests",
+    "/requests/<given>": "/requests/{request}",
     "/sessions": "/sessions",
     "/settings/api-keys": "/settings/api-keys",
     "/settings/api-keys/new": "/settings/api-keys/new",
@@ -84,6 +92,7 @@ MORE = (
     f"/console/accounts/{ACCOUNT}/keys?q=server&status=active",
     "/console/trail?q=bulk&actor=jwt:operator-1",
     "/console/migrations?q=bank",
+    "/requests?caller=server&outcome=limited&route=GET+/v1/agents&address=203.0.113.1&since=2026-01-01T00:00",
     "/settings/api-keys?q=server&show=never_used&sort=name",
 )
 """The same pages with filters."""
@@ -174,7 +183,7 @@ def hub(harness: AppHarness, postgres: EmbeddedPostgres) -> Iterator[Hub]:
 def results(hub: Hub, postgres: EmbeddedPostgres) -> WalkResults:
     """Request every page in every role, before and after filling the account and the system database."""
     browsers = {role: _signed_in(hub, person) for role, person in PEOPLE.items()}
-    places = _places(browsers["owner"])
+    places = _places(browsers["owner"], create_engine(postgres.url(ACCOUNT), poolclass=NullPool))
     small = _walk(browsers, places)
     for database, fill in ((ACCOUNT, large.fill_account), ("kataven_every_page", large.fill_system)):
         fill(create_engine(postgres.url(database), poolclass=NullPool))
@@ -189,8 +198,10 @@ def _signed_in(hub: Hub, person: Persona) -> HubBrowser:
     return hub.signed_in(person, OPERATORS_ACCOUNT if person is OLIVIA else ACCOUNT)
 
 
-def _places(owner: HubBrowser) -> list[tuple[str, str]]:
+def _places(owner: HubBrowser, engine: Engine) -> list[tuple[str, str]]:
     """The rule of each page, with example paths."""
+    with engine.begin() as connection:
+        request = connection.execute(text(LOG_REQUEST)).scalar_one()
     owner.get("/agents/new")
     agent = owner.post("/agents/new", AGENT).location.rpartition("/")[2]
     owner.get("/settings/widget-keys")
@@ -203,7 +214,7 @@ def _places(owner: HubBrowser) -> list[tuple[str, str]]:
         *EXAMPLES.items(),
         *((path.partition("?")[0].replace(f"/{ACCOUNT}/", "/<account>/"), path) for path in MORE),
     ]
-    return [(rule, path.format(agent=agent, key=key, widget_key=widget_key)) for rule, path in places]
+    return [(rule, path.format(agent=agent, key=key, widget_key=widget_key, request=request)) for rule, path in places]
 
 
 def _seen(browser: HubBrowser, path: str) -> Cost:
@@ -281,7 +292,13 @@ def test_queries_and_size_of_each_page_are_bounded(results: WalkResults) -> None
 
 def test_large_account_fills_every_list(results: WalkResults) -> None:
     """A precondition of the tests above."""
-    lists = {"/settings/api-keys": "owner", "/agents": "owner", "/settings/widget-keys": "owner", "/audit-log": "owner"}
+    lists = {
+        "/requests": "member",
+        "/settings/api-keys": "owner",
+        "/agents": "owner",
+        "/settings/widget-keys": "owner",
+        "/audit-log": "owner",
+    }
     lists |= {"/console": "operator", "/console/migrations": "operator", "/console/trail": "operator"}
     lists |= {f"/console/accounts/{ACCOUNT}/keys": "operator"}
     for path, role in lists.items():

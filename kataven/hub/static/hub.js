@@ -68,9 +68,9 @@ for (const box of document.querySelectorAll("[data-preview]")) {
 // Poll the progress of a migration run. Reload the page when the run has ended.
 function watch(panel) {
   setTimeout(async () => {
-    const response = await fetch(panel.dataset.live).catch(() => null);
+    const response = await fetch(panel.dataset.live, { headers: { "HX-Request": "true" } }).catch(() => null); // no use of the session
     if (response === null || response.status === 429 || response.status >= 500) return watch(panel); // retry
-    if (!response.ok || response.redirected) return location.assign("/console/migrations"); // the session may have ended
+    if (response.status !== 200 || response.redirected) return location.assign("/console/migrations"); // the session may have ended
     const fresh = new DOMParser().parseFromString(await response.text(), "text/html").getElementById("run");
     if (!fresh.dataset.live) return location.assign("/console/migrations");
     panel.replaceWith(document.adoptNode(fresh));
