@@ -19,7 +19,8 @@ from werkzeug.test import TestResponse
 
 from kataven.dev.personas import ALICE, BOB, OLIVIA, Persona
 from kataven.hub.page_blueprint import is_called_by_issuer, is_called_while_typing, refill_of
-from kataven.operations import revocation_measurement
+from kataven.operations import limit_raises, revocation_measurement
+from kataven.operations.operator import Operator
 from kataven.people.access import Cause
 from kataven.revocation import EVERYTHING
 from kataven.system.schema import ACCOUNT_SCHEMA
@@ -106,6 +107,12 @@ def account(*steps: str) -> Callable[[HubBrowser, AppHarness], Things]:
         return {"account": name}
 
     return made
+
+
+def raised_account(browser: HubBrowser, harness: AppHarness) -> Things:
+    things = account()(browser, harness)
+    limit_raises.raise_limits(Operator("test", harness.services), things["account"], {"concurrent": 2_000}, 1)
+    return things
 
 
 def account_with_key(browser: HubBrowser, harness: AppHarness) -> Things:
@@ -228,6 +235,14 @@ EXAMPLES: dict[str, Example] = {
         new_name,
     ),
     "/console/accounts/<account>/limits": of_account({"per_day": "2000001"}, {"concurrent": "7"}, "shown"),
+    "/console/accounts/<account>/raise": of_account(
+        {"raised_per_minute": "1000001", "raised_per_hour": "1000001", "raised_per_day": "1000001"},
+        {"raised_concurrent": "2000"},
+        "done",
+    ),
+    "/console/accounts/<account>/end-raise": Example(
+        "/console/accounts/{account}", then="done", person=OLIVIA, prepare=raised_account
+    ),
     "/console/accounts/<account>/policy": of_account({"max_days": "30"}, {"max_days": "60"}, "shown"),
     "/console/accounts/<account>/suspend": of_account(CONFIRMED, CONFIRMED, "said"),
     "/console/accounts/<account>/archive": of_account(CONFIRMED, CONFIRMED, "said"),

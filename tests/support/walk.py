@@ -378,6 +378,10 @@ PAGES: dict[tuple[str, str], Callable[[World], Form]] = {
     ),
     ("GET", CONSOLE_ACCOUNT): lambda w: Form(f"/console/accounts/{w.account}"),
     ("POST", f"{CONSOLE_ACCOUNT}/limits"): lambda w: Form(f"/console/accounts/{w.account}/limits", LIMITS, DONE),
+    ("POST", f"{CONSOLE_ACCOUNT}/raise"): lambda w: Form(
+        f"/console/accounts/{w.account}/raise", {"raised_concurrent": "1000000", "hours": "1"}, DONE
+    ),
+    ("POST", f"{CONSOLE_ACCOUNT}/end-raise"): lambda w: Form(f"/console/accounts/{w.account}/end-raise", {}, DONE),
     ("POST", f"{CONSOLE_ACCOUNT}/policy"): lambda w: Form(
         f"/console/accounts/{w.account}/policy", {"max_days": "3650", "existing": "on"}, DONE
     ),
