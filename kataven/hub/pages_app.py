@@ -23,9 +23,10 @@ from kataven.hub import (
 )
 from kataven.hub.console import account, accounts, audit_log, health, keys, migrations
 from kataven.hub.console import people as console_people
+from kataven.hub.console import search as console_search
 from kataven.hub.csrf_mask import mask
 from kataven.hub.page_blueprint import current_hub_request
-from kataven.hub.pages import agents, api_keys, audit, branding, home, people, sessions, try_it, widget_keys
+from kataven.hub.pages import agents, api_keys, audit, branding, home, people, search, sessions, try_it, widget_keys
 from kataven.hub.session_middleware import HubServices
 from kataven.web import hardening
 from kataven.web.compression import compress
@@ -44,6 +45,7 @@ BLUEPRINTS = (
     people.blueprint,
     sessions.blueprint,
     audit.blueprint,
+    search.blueprint,
     try_it.blueprint,
     accounts.blueprint,
     account.blueprint,
@@ -52,6 +54,7 @@ BLUEPRINTS = (
     migrations.blueprint,
     health.blueprint,
     audit_log.blueprint,
+    console_search.blueprint,
 )
 PAGES = "kataven.pages"
 """The key in the Hub's `extensions` for the application of its pages."""

@@ -50,6 +50,7 @@ EXAMPLES = {
     "/console": "/console",
     "/docs/session": "/docs/session",
     "/help/sign-in": "/help/sign-in",
+    "/search": "/search",
     "/sent/<place>": "/sent/1",
     "/console/accounts/<account>": f"/console/accounts/{ACCOUNT}",
     "/console/accounts/<account>/keys": f"/console/accounts/{ACCOUNT}/keys",
@@ -59,6 +60,7 @@ EXAMPLES = {
     "/console/migrations": "/console/migrations",
     "/console/migrations/run": "/console/migrations/run",
     "/console/people": "/console/people",
+    "/console/search": "/console/search",
     "/console/trail": "/console/trail",
     "/people": "/people",
     "/sessions": "/sessions",
@@ -80,6 +82,9 @@ MORE = (
     f"/console/accounts/{ACCOUNT}/keys?q=server&status=active",
     "/console/trail?q=bulk&actor=jwt:operator-1",
     "/console/migrations?q=bank",
+    "/console/search?q=bank",
+    f"/console/search?account={ACCOUNT}&q=no-such-request",
+    "/search?q=server",
     "/settings/api-keys?q=server&show=never_used&sort=name",
 )
 """The same pages with filters."""
