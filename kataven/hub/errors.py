@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from urllib.parse import unquote_plus
 
 from flask import Flask, Response, g, request
 
 from kataven.hub import late_forms, sign_in_audit
 from kataven.hub.page_blueprint import HubRequest, is_path, page_of, render
 from kataven.hub.provider import ProviderUnavailable
+from kataven.hub.secret_text import has_secret
 from kataven.hub.session_middleware import SAFE_METHODS, StaleForm, hub_services
 from kataven.hub.sessions import SessionsUnavailable
 from kataven.hub.sign_in_failure import SignInFailed
@@ -107,7 +109,8 @@ def _next_link(hub_request: HubRequest, code: str) -> tuple[str, str]:
     if code in {"account_mismatch", "account_suspended", "access_blocked"}:
         return "/accounts", "Choose another account"
     if code in _TEMPORARY and request.method in SAFE_METHODS:
-        here = request.full_path.removesuffix("?")
+        with_secret = has_secret(unquote_plus(request.query_string.decode("latin-1")))
+        here = request.path if with_secret else request.full_path.removesuffix("?")
         return here if is_path(here) else "/", "Reload"  # `//evil.example` would leave the Hub
     if code in _TEMPORARY or code == late_forms.CODE:
         return page_of(request.path), "Open the page again"

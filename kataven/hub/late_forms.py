@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Final
-from urllib.parse import urlencode
+from urllib.parse import unquote_plus, urlencode
 
 from flask import Flask, Response, current_app, request
 from werkzeug.wrappers import Response as AnyResponse
@@ -29,7 +29,9 @@ from kataven.hub.page_blueprint import (
     refill_of,
     render,
     see_other,
+    takes_a_secret,
 )
+from kataven.hub.secret_text import has_secret
 from kataven.hub.session_middleware import (
     CSRF_FIELD,
     SAFE_METHODS,
@@ -73,8 +75,11 @@ def restore_form(hub_request: HubRequest, stale: StaleForm) -> AnyResponse:
 def resendable_fields(hub_request: HubRequest) -> list[tuple[str, str]] | None:
     """The fields of a form that was rejected by a rate limit, for a page that can submit it again.
 
-    None if the form does not belong to this session. Forms of unauthenticated browsers are not read.
+    None if the form does not belong to this session, or contains a secret. Forms of unauthenticated browsers are not
+    read.
     """
+    if takes_a_secret(current_app.view_functions.get(request.endpoint or "")):
+        return None
     if request.method in SAFE_METHODS or request.routing_exception is not None or hub_request.session.user is None:
         return None
     return (
@@ -133,7 +138,8 @@ def _to_sign_in(error: SignInRequired) -> AnyResponse:
     if session_middleware.is_live_update():  # reload the page instead of replacing a part of it with the sign-in page
         return Response(status=HTTPStatus.NO_CONTENT, headers={"HX-Refresh": "true"})
     if request.method in SAFE_METHODS:
-        next_path = request.full_path.removesuffix("?")
+        query_text = unquote_plus(request.query_string.decode("latin-1"))
+        next_path = request.path if has_secret(query_text) else request.full_path.removesuffix("?")
         query = {"next": next_path} if next_path != "/" else {}
         query |= {"ended": error.ended} if error.ended is not None else {}
         return see_other(f"{error.path}?{urlencode(query)}" if query else error.path)

@@ -95,14 +95,23 @@ class PageBlueprint(Blueprint):
         return self._register("GET", path, access, None)
 
     def form(
-        self, path: str, access: PageAccess, refill: RefillForm | None = None, *, while_typing: bool = False
+        self,
+        path: str,
+        access: PageAccess,
+        refill: RefillForm | None = None,
+        *,
+        while_typing: bool = False,
+        has_secret: bool = False,
     ) -> Callable[[Handler], Handler]:
         """Register a form (POST). The session middleware has verified its CSRF token.
 
         `refill` shows the form again with the submitted fields if its session has ended. Forms with text fields need
-        one; single buttons don't. `while_typing` marks a form that a script sends while the user types.
+        one; single buttons don't. `while_typing` marks a form that a script sends while the user types. `has_secret`
+        marks a form whose fields are never kept and never shown again, so it has no `refill`.
         """
-        return self._register("POST", path, access, refill, while_typing=while_typing)
+        if has_secret and refill is not None:
+            raise ValueError("a form with a secret can't be shown again")
+        return self._register("POST", path, access, refill, while_typing=while_typing, has_secret=has_secret)
 
     def event(self, path: str) -> Callable[[Handler], Handler]:
         """Register an endpoint (POST) that the issuer's server calls with a signed token. It has no session and no CSRF
@@ -122,6 +131,7 @@ class PageBlueprint(Blueprint):
         refill: RefillForm | None,
         *,
         while_typing: bool = False,
+        has_secret: bool = False,
         from_issuer: bool = False,
     ) -> Callable[[Handler], Handler]:
         def register(handler: Handler) -> Handler:
@@ -140,6 +150,7 @@ class PageBlueprint(Blueprint):
             view.access = access  # type: ignore[attr-defined]  # see `access_of`
             view.refill = None if refill is None else fill_in  # type: ignore[attr-defined]  # see `refill_of`
             view.while_typing = while_typing  # type: ignore[attr-defined]  # see `is_called_while_typing`
+            view.has_secret = has_secret  # type: ignore[attr-defined]  # see `takes_a_secret`
             view.from_issuer = from_issuer  # type: ignore[attr-defined]  # see `is_called_by_issuer`
             self.add_url_rule(path, endpoint=handler.__name__, view_func=view, methods=[method])
             return handler
@@ -170,6 +181,11 @@ def refill_of(view: Callable[..., Any] | None) -> RefillForm | None:
 def is_called_while_typing(view: Callable[..., Any] | None) -> bool:
     """Whether a script calls this view while the user types."""
     return bool(getattr(view, "while_typing", False))
+
+
+def takes_a_secret(view: Callable[..., Any] | None) -> bool:
+    """Whether a field of this form contains a secret."""
+    return bool(getattr(view, "has_secret", False))
 
 
 def is_called_by_issuer(view: Callable[..., Any] | None) -> bool:

@@ -25,9 +25,22 @@ from kataven.hub import (
 )
 from kataven.hub.console import account, accounts, audit_log, health, keys, migrations, new_account
 from kataven.hub.console import people as console_people
+from kataven.hub.console import search as console_search
 from kataven.hub.csrf_mask import mask
 from kataven.hub.page_blueprint import current_hub_request, is_path, page_of
-from kataven.hub.pages import agents, api_keys, audit, branding, home, people, requests, sessions, try_it, widget_keys
+from kataven.hub.pages import (
+    agents,
+    api_keys,
+    audit,
+    branding,
+    home,
+    people,
+    requests,
+    search,
+    sessions,
+    try_it,
+    widget_keys,
+)
 from kataven.hub.session_middleware import HubServices
 from kataven.web import hardening
 from kataven.web.compression import compress
@@ -48,6 +61,7 @@ BLUEPRINTS = (
     sessions.blueprint,
     audit.blueprint,
     requests.blueprint,
+    search.blueprint,
     try_it.blueprint,
     accounts.blueprint,
     new_account.blueprint,
@@ -57,6 +71,7 @@ BLUEPRINTS = (
     migrations.blueprint,
     health.blueprint,
     audit_log.blueprint,
+    console_search.blueprint,
 )
 PAGES = "kataven.pages"
 """The key in the Hub's `extensions` for the application of its pages."""

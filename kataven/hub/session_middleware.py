@@ -10,9 +10,10 @@ from __future__ import annotations
 import hmac
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from http import HTTPStatus
 from typing import NoReturn
 
-from flask import Flask, Response, current_app, g, request
+from flask import Flask, Response, current_app, g, redirect, request
 from werkzeug.wrappers import Response as AnyResponse
 
 from kataven.hub import devices, sign_in_audit
@@ -29,6 +30,7 @@ from kataven.hub.page_blueprint import (
 )
 from kataven.hub.provider import Provider, RefreshFailed
 from kataven.hub.runner import Runner
+from kataven.hub.secret_text import has_key_in_url
 from kataven.hub.server_watch import ServerWatch
 from kataven.hub.sessions import Session, Sessions, SignedInUser, ended_session_of
 from kataven.identity import grants
@@ -141,6 +143,7 @@ def install(app: Flask, hub_services: HubServices, handle_stale_form: StaleFormH
     app.extensions[EXTENSION] = hub_services
     app.extensions[STALE_FORM_EXTENSION] = handle_stale_form
     app.before_request(open_hub_request)
+    app.before_request(refuse_key_in_url)
     app.before_request(check_form)
     app.before_request(authorize)
     app.after_request(finish)
@@ -187,6 +190,22 @@ def _consume_budget(hub_request: HubRequest, key: str, kind: AddressBudgetKind) 
     decision = hub_request.services.limiter.addresses.spend(key, kind)
     if not decision.admitted:
         raise LimitExceeded(decision)
+
+
+def spend_session_budget(hub_request: HubRequest, kind: AddressBudgetKind) -> int | None:
+    """Count a request of this session. Returns the seconds to wait if the budget is exhausted, otherwise None."""
+    return hub_request.services.limiter.addresses.spend(hub_request.session.handle, kind).retry_after_seconds
+
+
+def refuse_key_in_url() -> AnyResponse | None:
+    """Redirect to the page that explains why a key must not be in a URL, without processing the key.
+
+    A redirect, so that the browser's history does not keep the URL.
+    """
+    if request.method not in SAFE_METHODS or not has_key_in_url(request.query_string):
+        return None
+    console = "/console" if f"{request.path}/".startswith("/console/") else ""
+    return redirect(f"{console}/search?problem=secret", HTTPStatus.SEE_OTHER)
 
 
 def _read_session(hub_request: HubRequest) -> None:

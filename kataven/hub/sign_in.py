@@ -102,14 +102,14 @@ def choose_account(hub_request: HubRequest) -> AnyResponse:
     """List the accounts in which the user has a role."""
     assert hub_request.session.user is not None  # noqa: S101  the session middleware requires a user
     claims = hub_services().claims(hub_request.session.user)
-    found = _accounts(hub_request)
+    found = accounts_of(hub_request)
     return render("accounts.html", accounts=found, operator=hub_services().is_operator(claims))
 
 
 @blueprint.form("/accounts", SIGNED_IN)
 def switch_account(hub_request: HubRequest) -> AnyResponse:
     selected = request.form.get("account", "")
-    if not any(record.account == selected for record in _accounts(hub_request)):
+    if not any(record.account == selected for record in accounts_of(hub_request)):
         return see_other("/accounts")
     # Forms in other windows belong to the previous account and must not be applied to this one: they become stale.
     save_session(hub_request, hub_request.session.with_(account=selected, csrf=new_csrf()))
@@ -216,7 +216,8 @@ def _safe_next_path(path: str | None) -> str:
     return path if path is not None and is_safe else HOME
 
 
-def _accounts(hub_request: HubRequest) -> list[AccountRecord]:
+def accounts_of(hub_request: HubRequest) -> list[AccountRecord]:
+    """The accounts in which the user has a role."""
     user = hub_request.session.user
     assert user is not None  # noqa: S101  as above
     org_ids = organisations(hub_services().claims(user).all, hub_services().role_claims)

@@ -29,6 +29,8 @@ class AddressBudgetKind(StrEnum):
     HUB = "hub"
     HUB_TYPING = "hub-explanations"
     """Per Hub session, from any address: the requests that scripts send while the user types or every few seconds."""
+    HUB_SECRETS = "hub-secret-lookups"
+    """Per Hub session, from any address: searches for the key of a pasted secret."""
 
 
 PER_MINUTE: Mapping[AddressBudgetKind, int] = {
@@ -38,12 +40,14 @@ PER_MINUTE: Mapping[AddressBudgetKind, int] = {
     AddressBudgetKind.PUBLIC: 600,
     AddressBudgetKind.HUB: 300,
     AddressBudgetKind.HUB_TYPING: 240,
+    AddressBudgetKind.HUB_SECRETS: 20,
 }
 PER_WORKER = (AddressBudgetKind.FAILED, AddressBudgetKind.SUBJECT, AddressBudgetKind.REFUSED)
 """Budgets that each worker counts in its own memory: a round trip to Redis costs more than the rejected request."""
 NOT_BY_ADDRESS: Mapping[AddressBudgetKind, str] = {
     AddressBudgetKind.SUBJECT: "subject",
     AddressBudgetKind.HUB_TYPING: "hub-session",
+    AddressBudgetKind.HUB_SECRETS: "hub-session-secrets",
 }
 """Budgets that are not counted by address, with the prefix of their rate limit keys."""
 NETWORK_SUFFIX = "-of-network"

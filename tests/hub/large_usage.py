@@ -103,7 +103,9 @@ FROM large_week ORDER BY caller, minute DESC
 ON CONFLICT (caller) DO NOTHING
 """
 _LAST_USES = """
-UPDATE api_keys SET last_used_at = used.at FROM (
+UPDATE api_keys SET last_used_at = used.at,
+                    expires_at = CASE WHEN expires_at < now() THEN now() + interval '75 days' ELSE expires_at END
+FROM (
     SELECT caller, max(minute) + interval '40 seconds' AS at FROM large_week WHERE step > 3 GROUP BY caller
 ) AS used WHERE id = used.caller
 """

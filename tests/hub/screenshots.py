@@ -31,6 +31,8 @@ SHARED = {
     "widget-keys": "/settings/widget-keys",
     "widget": "/widget",
     "accounts": "/accounts",
+    "search": "/search",
+    "search-refused": "/search?problem=secret",
 }
 OWNERS = {
     "agent-new": "/agents/new",
@@ -50,17 +52,20 @@ CONSOLE = {
     "console-migrations": "/console/migrations",
     "console-migrations-checked": "/console/migrations?check=1",
     "console-health": "/console/health",
+    "console-search": "/console/search",
     "console-trail": "/console/trail",
     "console-trail-none": "/console/trail?account=nobody-there",
 }
 LARGE = {
     "audit-log-of-revocations": "/audit-log?action=api_key.revoked",
     "people": "/people",
+    "search-found": "/search?q=server",
 }
 """Further pages that a large account fills. Add each page that shows usage."""
 LARGE_CONSOLE = {
     "console-people": "/console/accounts/acme/people",
     "console-accounts-found": "/console?q=bank",
+    "console-search-found": "/console/search?q=bank",
 }
 
 

@@ -57,6 +57,7 @@ EXAMPLES = {
     "/console/new-account": "/console/new-account",
     "/docs/session": "/docs/session",
     "/help/sign-in": "/help/sign-in",
+    "/search": "/search",
     "/sent/<place>": "/sent/1",
     "/console/accounts/<account>": f"/console/accounts/{ACCOUNT}",
     "/console/accounts/<account>/keys": f"/console/accounts/{ACCOUNT}/keys",
@@ -66,6 +67,7 @@ EXAMPLES = {
     "/console/migrations": "/console/migrations",
     "/console/migrations/run": "/console/migrations/run",
     "/console/people": "/console/people",
+    "/console/search": "/console/search",
     "/console/trail": "/console/trail",
     "/people": "/people",
     "/requests": "/requests",
@@ -93,6 +95,9 @@ MORE = (
     "/console/trail?q=bulk&actor=jwt:operator-1",
     "/console/migrations?q=bank",
     "/requests?caller=server&outcome=limited&route=GET+/v1/agents&address=203.0.113.1&since=2026-01-01T00:00",
+    "/console/search?q=bank",
+    f"/console/search?account={ACCOUNT}&q=no-such-request",
+    "/search?q=server",
     "/settings/api-keys?q=server&show=never_used&sort=name",
 )
 """The same pages with filters."""

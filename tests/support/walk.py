@@ -346,6 +346,12 @@ PAGES: dict[tuple[str, str], Callable[[World], Form]] = {
     ("POST", "/widget"): lambda _: Form(
         "/widget", {"title": "Acme", "accent_color": "#1746a2", "position": "bottom-left", "theme": "auto"}, DONE
     ),
+    ("GET", "/search"): lambda _: Form("/search?q=a"),
+    ("POST", "/search"): lambda _: Form("/search", {"secret": "anything"}),
+    ("POST", "/search/suggest"): lambda _: Form("/search/suggest", {"q": "a"}),
+    ("GET", "/console/search"): lambda w: Form(f"/console/search?account={w.account}&q=no-such-request"),
+    ("POST", "/console/search"): lambda w: Form("/console/search", {"secret": w.api_key()[1]}),
+    ("POST", "/console/search/suggest"): lambda _: Form("/console/search/suggest", {"q": "a"}),
     ("GET", "/audit-log"): lambda _: Form("/audit-log"),
     ("GET", "/people"): lambda _: Form("/people"),
     ("GET", "/requests"): lambda _: Form("/requests?caller=server&outcome=limited"),

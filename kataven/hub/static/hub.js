@@ -142,3 +142,120 @@ for (const form of document.querySelectorAll("[data-selection]")) {
   form.addEventListener("change", update);
   addEventListener("pageshow", update); // the browser restores the selection when the user goes back
 }
+// Search: a dialog over the page, opened by Ctrl+K, ⌘K or `/`. Without it, the navigation leads to the search page.
+{
+  // The same as `secret_text.py`: a key or a token, or a part of one, or the random part of a key alone.
+  const SECRETS = [
+    /(?:sk|pk)_live_[\w-]{8,}|(?<![0-9a-z])(?:rt|ut)_[0-9a-z]{16,}|eyJ[\w-]{8,}|:\/\/[^/@\s:]+:[^/@\s]+@/i,
+    /(?=[0-9A-Za-z]*[a-z])(?=[0-9A-Za-z]*[A-Z])(?=[0-9A-Za-z]*[0-9])[0-9A-Za-z]{40,}/,
+  ];
+  const looksSecret = (text) => SECRETS.some((pattern) => pattern.test(text));
+  const SETTING = "kataven-single-keys";
+  const singleKeys = () => { try { return localStorage.getItem(SETTING) !== "off"; } catch { return true; } };
+  const palette = document.getElementById("palette"), help = document.getElementById("shortcuts");
+  const page = document.querySelector("[data-search] [name=q]"); // on the search page there is no dialog
+  const isField = (element) => element.isContentEditable || element.matches("input:not([type=checkbox]), select, textarea");
+  const open = (dialog) => {
+    const opener = document.activeElement;
+    dialog.showModal();
+    dialog.addEventListener("close", () => { if (opener !== document.body) opener?.focus(); }, { once: true });
+  };
+  const close = (dialog) => {
+    dialog.close(); // returns the focus, except to the body
+    if (dialog.contains(document.activeElement)) document.activeElement.blur();
+  };
+  const search = () => {
+    if (help?.open) close(help);
+    if (palette && !palette.open) open(palette);
+    (page ?? palette?.querySelector("[name=q]"))?.select();
+  };
+  // A key is sent in the body of a form, never in a URL.
+  const sendAsSecret = (text, box) => {
+    box.disabled = false;
+    box.value = text.value;
+    text.value = "";
+    box.form.submit();
+  };
+  if (page) {
+    page.form.addEventListener("submit", (event) => {
+      if (looksSecret(page.value)) { event.preventDefault(); sendAsSecret(page, document.getElementById("secret")); }
+    });
+  }
+  for (const box of document.querySelectorAll("[data-clear]")) addEventListener("pagehide", () => { box.value = ""; }); // "back" must not show the key again
+  for (const section of document.querySelectorAll("[data-shortcuts-setting]")) section.hidden = false;
+  for (const box of document.querySelectorAll("[data-single-keys]")) {
+    box.checked = singleKeys();
+    box.addEventListener("change", () => { try { localStorage.setItem(SETTING, box.checked ? "on" : "off"); } catch { box.checked = true; } });
+  }
+  if (COPY_KEYS === "⌘C") for (const key of document.querySelectorAll("[data-modifier]")) key.textContent = "⌘";
+  if (palette || page) addEventListener("keydown", (event) => {
+    const command = event.ctrlKey || event.metaKey;
+    if (command && !event.altKey && !event.shiftKey && event.key.toLowerCase() === "k") { event.preventDefault(); search(); }
+    if (command || event.altKey || isField(event.target) || !singleKeys()) return;
+    if (event.key === "/") { event.preventDefault(); search(); }
+    if (event.key === "?" && help && !help.open) { event.preventDefault(); close(palette); open(help); }
+  });
+  if (palette) {
+    const [get, post] = palette.querySelectorAll("form");
+    const text = get.elements.q, results = palette.querySelector("[data-results]"), box = post.elements.secret;
+    const pages = [...document.querySelectorAll(".side a")].map((link) => ({ label: link.textContent.trim(), path: link.getAttribute("href") }));
+    let timer, request, shown = "";
+    const lineOf = ({ label, path }) => {
+      const line = document.createElement("li"), link = document.createElement("a"), kind = document.createElement("span"), title = document.createElement("span");
+      Object.assign(kind, { className: "found-kind", textContent: "Page" });
+      Object.assign(title, { className: "found-title", textContent: label });
+      link.href = path;
+      link.append(kind, title);
+      line.append(link);
+      return line;
+    };
+    // The pages of the navigation are found without a request.
+    const show = (found) => {
+      shown = text.value.trim();
+      const list = found.querySelector(".found") ?? document.createElement("ul");
+      list.className = "found";
+      list.setAttribute("aria-label", "Results");
+      list.prepend(...pages.filter(({ label }) => label.toLowerCase().includes(shown.toLowerCase())).map(lineOf));
+      const note = found.querySelector("p");
+      results.replaceChildren(...(list.children.length ? [list] : []), ...(note && !(list.children.length && note.role) ? [note] : []));
+    };
+    const suggest = async () => {
+      request?.abort();
+      const empty = document.createElement("div");
+      if (!text.value.trim()) return show(empty);
+      if (looksSecret(text.value)) {
+        results.textContent = "This looks like a key. Press Enter to find out whose it is. It is sent in the body of a form, and not logged or stored.";
+        shown = "";
+        return;
+      }
+      request = new AbortController();
+      const body = new URLSearchParams({ csrf: post.elements.csrf.value, q: text.value });
+      const response = await fetch(`${get.getAttribute("action")}/suggest`, { method: "POST", body, signal: request.signal }).catch(() => null);
+      const html = response?.ok && !response.redirected ? await response.text().catch(() => null) : null; // null: superseded, too many, or offline
+      if (html !== null) show(document.adoptNode(new DOMParser().parseFromString(html, "text/html").body));
+    };
+    text.addEventListener("input", () => { clearTimeout(timer); timer = setTimeout(suggest, looksSecret(text.value) ? 0 : 150); });
+    get.addEventListener("submit", (event) => {
+      const first = results.querySelector("a");
+      if (looksSecret(text.value)) { event.preventDefault(); return sendAsSecret(text, box); }
+      if (!text.value.trim()) return event.preventDefault();
+      if (first && shown === text.value.trim()) { event.preventDefault(); first.click(); }
+    });
+    palette.addEventListener("keydown", (event) => {
+      if (event.key === "Escape") { event.preventDefault(); return close(palette); } // a search field would only empty itself
+      const links = [...results.querySelectorAll("a")], at = links.indexOf(document.activeElement);
+      const to = { ArrowDown: at + 1, ArrowUp: at - 1 }[event.key];
+      if (to === undefined || !links.length) return;
+      event.preventDefault();
+      (to < 0 ? text : links[Math.min(to, links.length - 1)]).focus();
+    });
+    palette.addEventListener("click", (event) => { if (event.target === palette) close(palette); }); // the backdrop
+    palette.addEventListener("close", () => {
+      request?.abort();
+      clearTimeout(timer);
+      text.value = box.value = "";
+      show(document.createElement("div"));
+    });
+    show(document.createElement("div"));
+  }
+}
