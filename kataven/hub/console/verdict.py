@@ -140,14 +140,18 @@ LABELS: Mapping[str, tuple[str, str]] = {
     "auth_service": ("Auth-service", "Verifies credentials in a separate process. Off: this process verifies them."),
     "redis": (
         "Redis",
-        "Counts rate limits for all workers, and notifies them of revocations. Without it, each worker counts by "
-        "itself, and revocations wait for leases to expire.",
+        (
+            "Counts rate limits for all workers, and notifies them of revocations. Without it, each worker counts by "
+            "itself, and revocations wait for leases to expire."
+        ),
     ),
     "limits": ("Rate limits", "Ok: counted in Redis, over all workers. Degraded: each worker allows its share."),
     "lease": (
         "Cache lease",
-        "While a worker's lease is valid, it may accept cached credentials, because revocations reach it. Without a "
-        "lease, it verifies every credential against the database: slower, but safe.",
+        (
+            "While a worker's lease is valid, it may accept cached credentials, because revocations reach it. Without "
+            "a lease, it verifies every credential against the database: slower, but safe."
+        ),
     ),
     "issuer": ("OIDC issuer", "Signs the tokens of users. Without its keys, users are refused; API keys work."),
     "widget": ("Widget", "Whether visitors can use the widget. Off: no signing keys are set."),
