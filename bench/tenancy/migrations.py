@@ -4,7 +4,8 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from alembic import command
@@ -20,6 +21,7 @@ from kataven.tenancy.server import DatabaseServer
 ADD = 'op.add_column("agents", sa.Column("{}", sa.Text)); op.create_index("agents_{}", "agents", ["{}"])'
 RELEASE = ("r2", "r3", "r4", "r5")
 FAILING = 5
+BURNERS = 20
 
 
 def run(world: World, *, accounts: int) -> None:
@@ -36,6 +38,7 @@ def run(world: World, *, accounts: int) -> None:
     report_row(f"the same with alembic.command.upgrade in a loop, {len(sample)} accounts", f"{loop:.0f}")
     report_row("ratio", f"{ours / loop:.1f}", "at least 4")
     world.drop(sample)
+    _on_a_busy_machine(world, accounts=max(60, accounts // 5))
     started_at = time.monotonic()
     unchanged = _upgrade(world, tenants)
     report_row("a run without pending migrations", f"{time.monotonic() - started_at:.1f} s", "under 10 s")
@@ -43,6 +46,37 @@ def run(world: World, *, accounts: int) -> None:
     _kill_and_resume(world, tenants)
     _with_failures(world, tenants)
     world.drop(tenants)
+
+
+def _on_a_busy_machine(world: World, *, accounts: int) -> None:
+    """The same comparison beside other processes, the whole command counted: interpreter, imports, rendering, proof."""
+    tenants, sample = world.accounts("busy", accounts), world.accounts("busyloop", accounts)
+    with _burners(BURNERS):
+        loop = _seconds_of_command(world, "loop", "busyloop", accounts)
+        ours = _seconds_of_command(world, "fleet", "busy", accounts)
+    label = f"beside {BURNERS} busy processes, the whole command, {accounts} accounts: loop / ours"
+    report_row(label, f"{loop:.1f} s / {ours:.1f} s")
+    report_row("ratio", f"{loop / ours:.1f}", "at least 1.3")
+    world.drop([*tenants, *sample])
+
+
+@contextmanager
+def _burners(count: int) -> Iterator[None]:
+    burners = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(count)]
+    try:
+        yield
+    finally:
+        for burner in burners:
+            burner.kill()
+            burner.wait()
+
+
+def _seconds_of_command(world: World, how: str, prefix: str, accounts: int) -> float:
+    url = world.server.url_of("postgres").render_as_string(hide_password=False)
+    command = [sys.executable, "-m", "bench.tenancy.migrations", url, str(world.revisions), str(accounts), prefix, how]
+    started_at = time.monotonic()
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    return time.monotonic() - started_at
 
 
 def _add_revision(world: World, name: str) -> None:
@@ -121,11 +155,14 @@ def _expect(report: MigrationReport, counts: dict[MigrationOutcome, int]) -> Non
         raise AssertionError(f"{report.counts} instead of {counts}")
 
 
-def _run_to_be_killed(url: str, revisions: str, accounts: str) -> None:
+def _command(url: str, revisions: str, accounts: str, prefix: str = "fleet", how: str = "fleet") -> None:
     world = World(DatabaseServer(make_url(url)), Path(revisions))
-    tenants = [world.tenant(f"fleet{number}") for number in range(int(accounts))]
+    tenants = [world.tenant(f"{prefix}{number}") for number in range(int(accounts))]
+    if how == "loop":
+        _in_a_loop(world, tenants)
+        return
     Fleet(world.schema(), world.server).upgrade(tenants, progress=lambda result: print(result.account, flush=True))
 
 
 if __name__ == "__main__":
-    _run_to_be_killed(*sys.argv[1:])
+    _command(*sys.argv[1:])
