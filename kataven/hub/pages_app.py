@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from flask import Flask, Response, current_app, request, url_for
+from flask import Flask, Response, request, url_for
 from markupsafe import Markup
 
 from kataven.hub import (
@@ -27,7 +27,7 @@ from kataven.hub.console import account, accounts, audit_log, health, keys, migr
 from kataven.hub.console import people as console_people
 from kataven.hub.console import search as console_search
 from kataven.hub.csrf_mask import mask
-from kataven.hub.page_blueprint import current_hub_request, is_path, page_of
+from kataven.hub.page_blueprint import current_hub_request, is_path, page_of, page_paths
 from kataven.hub.pages import (
     agents,
     api_keys,
@@ -75,7 +75,6 @@ BLUEPRINTS = (
 )
 PAGES = "kataven.pages"
 """The key in the Hub's `extensions` for the application of its pages."""
-_PAGE_PATHS = "kataven.page-paths"
 _SAFE_IN_DATA = " =:/,.-'()"
 STATIC = Path(__file__).parent / "static"
 
@@ -157,7 +156,7 @@ def _nav(path: str, label: str, icon: str | None = None, below: str | None = Non
 
     It is the current one on its own page and on pages below it, or below `below`.
     """
-    if path not in _page_paths():
+    if path not in page_paths():
         return Markup()
     beneath = below or path
     here = request.path in {path, beneath} or (path != "/" and request.path.startswith(f"{beneath}/"))
@@ -174,16 +173,6 @@ def _here() -> str:
     """The path of this page, or of the page that contains its form."""
     path = request.full_path.removesuffix("?") if request.method in session_middleware.SAFE_METHODS else None
     return path if path is not None and is_path(path) else page_of(request.path)
-
-
-def _page_paths() -> frozenset[str]:
-    """The paths of the app's pages."""
-    paths: frozenset[str] | None = current_app.extensions.get(_PAGE_PATHS)
-    if paths is None:
-        rules = current_app.url_map.iter_rules()
-        paths = frozenset(rule.rule for rule in rules if "GET" in (rule.methods or ()))
-        current_app.extensions[_PAGE_PATHS] = paths
-    return paths
 
 
 def _asset(name: str) -> str:
