@@ -35,6 +35,7 @@ from kataven.hub.pages import (
     branding,
     home,
     people,
+    receipts,
     requests,
     search,
     sessions,
@@ -62,6 +63,7 @@ BLUEPRINTS = (
     audit.blueprint,
     requests.blueprint,
     search.blueprint,
+    receipts.blueprint,
     try_it.blueprint,
     accounts.blueprint,
     new_account.blueprint,
@@ -132,7 +134,8 @@ def _notice() -> str | None:
     notice = hub_request.session.notice
     if notice is not None:
         session_middleware.save_session(hub_request, hub_request.session.with_(notice=None))
-    return notice
+        return formatting.notice_with_link(notice)
+    return None
 
 
 def _csrf() -> Markup:
