@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, Final
 
 from flask import Flask
 from markupsafe import Markup, escape
@@ -13,6 +14,10 @@ from kataven.hub.page_blueprint import with_label
 from kataven.identity import scopes
 from kataven.ratelimit.policy import LIMIT_FIELDS
 from kataven.widget.allowlist import AllowlistEntry
+
+RECEIPTS: Final = "/receipts/"
+"""The pages of receipts start with this path; the id follows."""
+_WITH_RECEIPT = re.compile(rf"(.*)\n({RECEIPTS}[0-9a-f-]{{36}})", re.DOTALL)
 
 _UNITS = ((timedelta(days=365), "year"), (timedelta(days=30), "month"), (timedelta(days=1), "day"))
 _SHORT_UNITS = ((timedelta(hours=1), "hour"), (timedelta(minutes=1), "minute"))
@@ -58,6 +63,22 @@ def _describe(receipt: Mapping[str, Any], without_workers: str, before: str = ""
         return text
     leases = "its lease" if silent == 1 else "their leases"
     return f"{text}; {pluralize(silent, 'worker')} did not respond and {leases} expired"
+
+
+def with_receipt(notice: str, receipt: Mapping[str, Any]) -> str:
+    """A notice that leads to the page of the receipt, if it is stored.
+
+    The path is the last line: a process of an earlier release shows it as text, but can read the session.
+    """
+    return f"{notice}\n{RECEIPTS}{receipt['id']}" if receipt.get("id") else notice
+
+
+def notice_with_link(notice: str) -> str:
+    """The notice as the page shows it."""
+    found = _WITH_RECEIPT.fullmatch(notice)
+    if found is None:
+        return notice
+    return Markup('{} <a href="{}">View receipt</a>').format(found[1], found[2])
 
 
 def pluralize(count: int, noun: str) -> str:

@@ -25,7 +25,19 @@ from kataven.hub.console import account, accounts, audit_log, health, keys, migr
 from kataven.hub.console import people as console_people
 from kataven.hub.csrf_mask import mask
 from kataven.hub.page_blueprint import current_hub_request
-from kataven.hub.pages import agents, api_keys, audit, branding, home, people, requests, sessions, try_it, widget_keys
+from kataven.hub.pages import (
+    agents,
+    api_keys,
+    audit,
+    branding,
+    home,
+    people,
+    receipts,
+    requests,
+    sessions,
+    try_it,
+    widget_keys,
+)
 from kataven.hub.session_middleware import HubServices
 from kataven.web import hardening
 from kataven.web.compression import compress
@@ -45,6 +57,7 @@ BLUEPRINTS = (
     sessions.blueprint,
     audit.blueprint,
     requests.blueprint,
+    receipts.blueprint,
     try_it.blueprint,
     accounts.blueprint,
     new_account.blueprint,
@@ -104,7 +117,8 @@ def _notice() -> str | None:
     notice = hub_request.session.notice
     if notice is not None:
         session_middleware.save_session(hub_request, hub_request.session.with_(notice=None))
-    return notice
+        return formatting.notice_with_link(notice)
+    return None
 
 
 def _csrf() -> Markup:

@@ -40,6 +40,11 @@ INSERT INTO request_log (id, created_at, request_id, caller, kind, name, route, 
 VALUES (gen_random_uuid(), now(), 'example', gen_random_uuid(), 'api_key', 'Server', 'GET /v1/agents', 429, 'limited',
         'rate_limited', 6, 1, '192.0.2.1', 'curl') RETURNING id
 """
+RECORD_RECEIPT = """
+INSERT INTO audit_events (id, actor, actor_name, action, target, detail)
+VALUES (gen_random_uuid(), 'jwt:alice', 'Alice', 'api_key.revoked', gen_random_uuid()::text,
+        '{"name": "Server", "receipt": {"workers": 1, "acknowledged": 1, "ms": 2}}') RETURNING id
+"""
 EXTRA = 4
 """Additional queries that are allowed because a cache entry has expired."""
 MAX_STATEMENTS, MAX_REDIS_CALLS, MAX_BYTES = 12, 6, 80_000
@@ -68,6 +73,8 @@ EXAMPLES = {
     "/console/people": "/console/people",
     "/console/trail": "/console/trail",
     "/people": "/people",
+    "/receipts/<receipt_id>": "/receipts/{receipt}",
+    "/receipts/<receipt_id>/json": "/receipts/{receipt}/json",
     "/requests": "/requests",
     "/requests/<given>": "/requests/{request}",
     "/sessions": "/sessions",
@@ -201,7 +208,7 @@ def _signed_in(hub: Hub, person: Persona) -> HubBrowser:
 def _places(owner: HubBrowser, engine: Engine) -> list[tuple[str, str]]:
     """The rule of each page, with example paths."""
     with engine.begin() as connection:
-        request = connection.execute(text(LOG_REQUEST)).scalar_one()
+        request, receipt = (connection.execute(text(one)).scalar_one() for one in (LOG_REQUEST, RECORD_RECEIPT))
     owner.get("/agents/new")
     agent = owner.post("/agents/new", AGENT).location.rpartition("/")[2]
     owner.get("/settings/widget-keys")
@@ -214,7 +221,10 @@ def _places(owner: HubBrowser, engine: Engine) -> list[tuple[str, str]]:
         *EXAMPLES.items(),
         *((path.partition("?")[0].replace(f"/{ACCOUNT}/", "/<account>/"), path) for path in MORE),
     ]
-    return [(rule, path.format(agent=agent, key=key, widget_key=widget_key, request=request)) for rule, path in places]
+    return [
+        (rule, path.format(agent=agent, key=key, widget_key=widget_key, request=request, receipt=receipt))
+        for rule, path in places
+    ]
 
 
 def _seen(browser: HubBrowser, path: str) -> Cost:

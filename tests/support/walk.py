@@ -348,6 +348,8 @@ PAGES: dict[tuple[str, str], Callable[[World], Form]] = {
     ),
     ("GET", "/audit-log"): lambda _: Form("/audit-log"),
     ("GET", "/people"): lambda _: Form("/people"),
+    ("GET", "/receipts/<receipt_id>"): lambda w: Form(f"/receipts/{w.receipt()}"),
+    ("GET", "/receipts/<receipt_id>/json"): lambda w: Form(f"/receipts/{w.receipt()}/json"),
     ("GET", "/requests"): lambda _: Form("/requests?caller=server&outcome=limited"),
     ("GET", "/requests/<given>"): lambda _: Form(f"/requests/{uuid4().hex}", statuses=frozenset({200, 404})),
     **{

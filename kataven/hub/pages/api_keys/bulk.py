@@ -13,7 +13,7 @@ from werkzeug.wrappers import Response as AnyResponse
 from kataven.account import api_keys
 from kataven.account.api_keys import BulkAction, KeyChange, KeyOutcome
 from kataven.account.models import ApiKey
-from kataven.hub.formatting import describe_change, describe_revocation, pluralize
+from kataven.hub.formatting import describe_change, describe_revocation, pluralize, with_receipt
 from kataven.hub.page_blueprint import MANAGERS, HubRequest, render, see_other
 from kataven.hub.pages.api_keys import list_state
 from kataven.hub.pages.api_keys.blueprint import HOME, blueprint
@@ -59,8 +59,10 @@ def change_api_keys(hub_request: HubRequest) -> AnyResponse:
         events = [change.event_id for change in found if change.event_id is not None]
         receipt = revoke_together(hub_request, intent, revoked, events)
         describe = describe_change if action is BulkAction.RESUME else describe_revocation
-        notice += f": {describe(receipt)}"
-    save_session(hub_request, hub_request.session.with_(notice=f"{notice}."))
+        notice = with_receipt(f"{notice}: {describe(receipt)}.", {"id": events[0]} if events else {})
+    else:
+        notice += "."
+    save_session(hub_request, hub_request.session.with_(notice=notice))
     state = list_state.requested()
     return see_other(state.row(ids[0]) if ids else state.path)
 

@@ -11,7 +11,7 @@ from werkzeug.wrappers import Response as AnyResponse
 
 from kataven.account import api_keys
 from kataven.account.key_status import KeyStatus
-from kataven.hub.formatting import describe_revocation
+from kataven.hub.formatting import describe_revocation, with_receipt
 from kataven.hub.page_blueprint import MANAGERS, HubRequest, render, see_other
 from kataven.hub.pages.api_keys import list_state
 from kataven.hub.pages.api_keys.blueprint import KEY, blueprint
@@ -42,8 +42,9 @@ def revoke_api_key(hub_request: HubRequest, key_id: UUID) -> AnyResponse:
         revoked, event = api_keys.revoke(session, key_id, hub_request.actor)
         name, hint = revoked.name, revoked.hint
         intent = record_intent(hub_request, str(key_id))
-    receipt = describe_revocation(revoke_credentials(hub_request, intent, event))
-    save_session(hub_request, hub_request.session.with_(notice=f"Revoked “{name}” (…{hint}): {receipt}."))
+    receipt = revoke_credentials(hub_request, intent, event)
+    notice = with_receipt(f"Revoked “{name}” (…{hint}): {describe_revocation(receipt)}.", receipt)
+    save_session(hub_request, hub_request.session.with_(notice=notice))
     return see_other(list_state.requested().row(key_id))
 
 
