@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import pytest
 
+from kataven.hub.console.verdict import WorkerRow
 from kataven.ratelimit.cluster_pool import pool_at
 from kataven.ratelimit.policy import Limits
+from kataven.revocation.coordination import Member
+from kataven.revocation.revocation import Revocation
 from kataven.system import operators
 from kataven.system.models import OperatorEvent
+from kataven.web import health
 from tests.hub.conftest import Hub
 from tests.hub.hub_browser import HubBrowser
 from tests.support.app_harness import AppHarness, new_account
@@ -191,7 +195,31 @@ def test_health_shows_dependencies_workers_and_schemas(olivia: HubBrowser) -> No
     page = olivia.get(f"{CONSOLE}/health").text
     assert "System database" in page
     assert "account_0001" in page
-    assert "Lease" in page
+    assert "Cache lease" in page
+
+
+def test_health_starts_with_a_verdict(hub: Hub, olivia: HubBrowser, monkeypatch: pytest.MonkeyPatch) -> None:
+    def verdict() -> str:
+        return olivia.get(f"{CONSOLE}/health").text.partition("Database servers</h2>")[0]
+
+    monkeypatch.setattr(health, "checks_of", lambda _: {"redis": "ok", "auth_service": "off: in-process"})
+    worker = Member("w", "web-1", 7, lease_seconds=10.0, confirmed_seconds_ago=1.0)
+    monkeypatch.setattr(Revocation, "workers", lambda _: [worker])
+    monkeypatch.setattr("kataven.operations.migration_runs.latest", lambda _: None)
+    assert "All well" in verdict()
+    assert '<span class="tag neutral">off</span>' in olivia.get(f"{CONSOLE}/health").text
+    monkeypatch.setattr(Revocation, "workers", lambda _: [worker, replace(worker, confirmed_seconds_ago=5.0)])
+    assert "1 of 2 workers did not renew the lease in time" in verdict()
+    assert "renewed late" in olivia.get(f"{CONSOLE}/health").text
+    monkeypatch.setattr(Revocation, "workers", lambda _: [])
+    monkeypatch.setattr(health, "checks_of", lambda _: {"redis": "degraded: unreachable"})
+    found = verdict()
+    assert found.index("No worker is running") < found.index("Redis: unreachable"), "failing problems come first"
+
+
+@pytest.mark.parametrize(("age", "state"), [(0.0, "good"), (4.9, "good"), (5.0, "late"), (10.0, "expired")])
+def test_worker_is_late_if_half_of_its_lease_has_passed(age: float, state: str) -> None:
+    assert WorkerRow("web-1", 7, age, 10.0).state == state
 
 
 def test_operator_audit_log_lists_actions(harness: AppHarness, olivia: HubBrowser) -> None:

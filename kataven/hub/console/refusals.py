@@ -22,7 +22,7 @@ AT_LIMIT = 0.9
 
 
 @dataclass(frozen=True, slots=True)
-class LimitRow:
+class AccountLimitRow:
     """A limit of the account, how much of it is used, and what it refused."""
 
     field: str
@@ -79,7 +79,9 @@ def _reader(operator: Operator, account: str) -> Callable[[], Refusals]:
     return read
 
 
-def rows(record: AccountRecord, used: Sequence[QuotaStatus] | None, found: AccountRefusals | None) -> list[LimitRow]:
+def rows(
+    record: AccountRecord, used: Sequence[QuotaStatus] | None, found: AccountRefusals | None
+) -> list[AccountLimitRow]:
     """The limits of the account, in the order of `LIMIT_FIELDS`."""
     refused = {one.limit: one for one in found.limits} if found else {}
     counts = {status.quota.name: status.used for status in used or ()}
@@ -93,7 +95,7 @@ def rows(record: AccountRecord, used: Sequence[QuotaStatus] | None, found: Accou
         elif least > effective:
             suggested[limit.field] = least
     return [
-        LimitRow(
+        AccountLimitRow(
             limit.field,
             limit.label,
             getattr(record.base_limits, limit.field),

@@ -39,7 +39,7 @@ class Severity(StrEnum):
     """Requests are served, but slower or with less protection."""
 
 
-class CheckState(StrEnum):
+class DependencyState(StrEnum):
     """The state of a dependency."""
 
     OK = "ok"
@@ -51,7 +51,7 @@ class CheckState(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class HealthFinding:
     """Something that is wrong."""
 
     severity: Severity
@@ -65,7 +65,7 @@ class DependencyRow:
     """A dependency of this process."""
 
     label: str
-    state: CheckState
+    state: DependencyState
     detail: str
     meaning: str
     """What it is for."""
@@ -112,7 +112,7 @@ class WorkerRow:
 class Verdict:
     """Everything that the health page and the wall show first."""
 
-    findings: Sequence[Finding]
+    findings: Sequence[HealthFinding]
     """Failing ones first."""
     dependencies: Sequence[DependencyRow]
     servers: Sequence[ServerRow]
@@ -140,18 +140,12 @@ LABELS: Mapping[str, tuple[str, str]] = {
     "auth_service": ("Auth-service", "Verifies credentials in a separate process. Off: this process verifies them."),
     "redis": (
         "Redis",
-        (
-            "Counts rate limits for all workers, and notifies them of revocations. Without it, each worker counts by "
-            "itself, and revocations wait for leases to expire."
-        ),
+        "Counts rate limits, and notifies workers of revocations. Without it, revocations wait for leases to expire.",
     ),
     "limits": ("Rate limits", "Ok: counted in Redis, over all workers. Degraded: each worker allows its share."),
     "lease": (
         "Cache lease",
-        (
-            "While a worker's lease is valid, it may accept cached credentials, because revocations reach it. Without "
-            "a lease, it verifies every credential against the database: slower, but safe."
-        ),
+        "With a valid lease, a worker may accept cached credentials. Without it, it verifies each: slower, but safe.",
     ),
     "issuer": ("OIDC issuer", "Signs the tokens of users. Without its keys, users are refused; API keys work."),
     "widget": ("Widget", "Whether visitors can use the widget. Off: no signing keys are set."),
@@ -182,7 +176,9 @@ def read(hub_request: HubRequest, session: Session) -> Verdict:
 def _dependency(name: str, text: str) -> DependencyRow:
     label, meaning = LABELS[name]
     state, _, detail = text.partition(":")
-    known = CheckState(state) if state in set(CheckState) else CheckState.OFF  # the pooler's `on` needs no attention
+    known = (
+        DependencyState(state) if state in set(DependencyState) else DependencyState.OFF
+    )  # the pooler's `on` needs no attention
     return DependencyRow(label, known, detail.strip(), meaning)
 
 
@@ -212,47 +208,47 @@ def _workers(hub_request: HubRequest) -> list[WorkerRow] | None:
     return [WorkerRow(one.host, one.pid, max(0.0, one.confirmed_seconds_ago), one.lease_seconds) for one in found]
 
 
-def _of_dependencies(rows: Sequence[DependencyRow]) -> list[Finding]:
-    severities = {CheckState.FAILING: Severity.FAILING, CheckState.DEGRADED: Severity.DEGRADED}
+def _of_dependencies(rows: Sequence[DependencyRow]) -> list[HealthFinding]:
+    severities = {DependencyState.FAILING: Severity.FAILING, DependencyState.DEGRADED: Severity.DEGRADED}
     return [
-        Finding(severities[row.state], f"{row.label}: {row.detail or row.state}", "/console/health#dependencies")
+        HealthFinding(severities[row.state], f"{row.label}: {row.detail or row.state}", "/console/health#dependencies")
         for row in rows
         if row.state in severities
     ]
 
 
-def _of_servers(rows: Sequence[ServerRow]) -> list[Finding]:
+def _of_servers(rows: Sequence[ServerRow]) -> list[HealthFinding]:
     found = []
     for row in rows:
         if row.state.responds is False:
             affected = pluralize(row.accounts, "account")
             text = f"Server {row.name} is not responding. It has {affected}, which return 503."
-            found.append(Finding(Severity.FAILING, text, "/console/health#servers"))
+            found.append(HealthFinding(Severity.FAILING, text, "/console/health#servers"))
         elif row.is_nearly_full:
             text = f"Server {row.name} uses {row.state.connections} of {row.state.connections_limit} connections."
-            found.append(Finding(Severity.DEGRADED, text, "/console/health#servers"))
+            found.append(HealthFinding(Severity.DEGRADED, text, "/console/health#servers"))
         elif row.open_breakers:
             text = (
                 f"{pluralize(row.open_breakers, 'account')} on server {row.name} could not be reached by this process."
             )
-            found.append(Finding(Severity.DEGRADED, text, "/console/health#servers"))
+            found.append(HealthFinding(Severity.DEGRADED, text, "/console/health#servers"))
     return found
 
 
-def _of_workers(rows: Sequence[WorkerRow] | None) -> list[Finding]:
+def _of_workers(rows: Sequence[WorkerRow] | None) -> list[HealthFinding]:
     if rows is None:
         return []  # Redis is a dependency, which is reported already
     if not rows:
-        return [Finding(Severity.FAILING, "No worker is running.", "/console/health#workers")]
+        return [HealthFinding(Severity.FAILING, "No worker is running.", "/console/health#workers")]
     late = [row for row in rows if row.state != "good"]
     text = f"{len(late)} of {pluralize(len(rows), 'worker')} did not renew the lease in time."
-    return [Finding(Severity.DEGRADED, text, "/console/health#workers")] if late else []
+    return [HealthFinding(Severity.DEGRADED, text, "/console/health#workers")] if late else []
 
 
-def _of_run(run: RunStatus | None) -> list[Finding]:
+def _of_run(run: RunStatus | None) -> list[HealthFinding]:
     if run is None or run.live or run.state not in {RunState.FAILED, RunState.STOPPED}:
         return []
     text = "The last migration run was interrupted."
     if run.state == RunState.FAILED:
         text = f"The last migration run finished with {pluralize(run.failed, 'failure')}."
-    return [Finding(Severity.DEGRADED, text, "/console/migrations")]
+    return [HealthFinding(Severity.DEGRADED, text, "/console/migrations")]
