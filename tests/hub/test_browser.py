@@ -23,7 +23,7 @@ from kataven.people.access import Cause
 from kataven.system.models import RunState
 from kataven.system.schema import ACCOUNT_SCHEMA
 from kataven.tenancy.migrations.report import AccountResult, MigrationOutcome
-from tests.hub.chrome_user import DESKTOP, PHONE, ChromeUser, RunningHub, Sessions, running_hub
+from tests.hub.chrome_user import DESKTOP, PATIENCE_SECONDS, PHONE, ChromeUser, RunningHub, Sessions, running_hub
 from tests.support.app_harness import AppHarness
 from tests.support.browser import as_new, browser
 from tests.support.waiting import wait_until
@@ -178,12 +178,49 @@ def test_superseded_explain_request_is_aborted(user: ChromeUser) -> None:
     assert user.console_errors() == []
 
 
+def test_the_real_widget_shows_the_form_while_it_is_edited(user: ChromeUser) -> None:
+    user.sign_in_once(ALICE)
+    user.go("/widget")
+    frame = user.find("iframe")
+    wait_until(frame.is_displayed, PATIENCE_SECONDS)
+    user.type("title", "Help desk")
+    user.type("accent_color", "#ffe08a")
+    user.find("#launcher_label").send_keys("Ask us")
+    user.find("#position").send_keys("Bottom-left")
+    user.find("#theme").send_keys("Dark")
+    assert user.find("[data-ratio=shape]").text == "1.29"
+    assert user.find("[data-verdict=shape]").text == "fails WCAG AA, 3 : 1"
+    assert user.chrome.switch_to.active_element.get_attribute("id") == "theme", "the preview took the focus"
+    user.chrome.switch_to.frame(frame)
+    drawn = (
+        "const host = document.querySelector('kataven-widget'), root = host?.shadowRoot; if (!host) return null;"
+        "const [title, button, panel] = ['h2', '.launcher', 'section'].map((one) => root.querySelector(one));"
+        "return [host.dataset.position, host.dataset.theme, title.textContent, button.textContent,"
+        "getComputedStyle(button).backgroundColor, panel.hidden]"
+    )
+    expected = ["bottom-left", "dark", "Help desk", "Ask us", "rgb(255, 224, 138)", False]
+    wait_until(lambda: user.chrome.execute_script(drawn) == expected, PATIENCE_SECONDS)
+    reachable = "try { return document.cookie + parent.document.title } catch { return null }"
+    assert user.chrome.execute_script(reachable) is None
+    user.chrome.switch_to.default_content()
+    assert user.console_errors() == []
+
+
+def test_widget_page_shows_a_drawing_without_scripts(user: ChromeUser) -> None:
+    user.sign_in_once(ALICE)
+    user.chrome.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": True})
+    user.go("/widget")
+    assert user.find(".preview svg").is_displayed()
+    assert not user.find("iframe").is_displayed()
+    assert not user.find("[data-color-picker]").is_displayed()
+
+
 def test_widget_preview_updates_while_typing(user: ChromeUser) -> None:
     user.sign_in_once(CHARLIE)  # other tests check acme's widget
     user.go("/widget")
     user.type("title", "Ask Globex")
     user.type("accent_color", "#a81c25")
-    assert user.find("[data-title]").text == "Ask Globex"
+    assert user.find("[data-title]").get_attribute("textContent") == "Ask Globex"
     assert user.find("[data-color]").get_attribute("fill") == "#a81c25"
     user.press("Save changes")
     assert "Saved." in user.find("[role=status]").text
@@ -439,6 +476,8 @@ PAGES = [
     "/agents/new",
     WIDGET_KEYS,
     "/widget",
+    "/search",
+    "/search?q=a",
     "/audit-log",
     "/people",
     "/sessions",

@@ -90,6 +90,7 @@ EXAMPLES = {
     "/sign-in": "/sign-in",
     "/signed-out": "/signed-out",
     "/widget": "/widget",
+    "/widget/preview": "/widget/preview",
 }
 """An example path for each page of the URL map. A new page needs an entry."""
 MORE = (

@@ -343,6 +343,7 @@ PAGES: dict[tuple[str, str], Callable[[World], Form]] = {
     ("POST", f"{WIDGET_KEYS}/<key_id>/enable"): lambda w: Form(f"{WIDGET_KEYS}/{w.widget_key()[0]}/enable", {}, DONE),
     ("POST", f"{WIDGET_KEYS}/<key_id>/remove"): lambda w: Form(f"{WIDGET_KEYS}/{w.widget_key()[0]}/remove", {}, DONE),
     ("GET", "/widget"): lambda _: Form("/widget"),
+    ("GET", "/widget/preview"): lambda _: Form("/widget/preview"),
     ("POST", "/widget"): lambda _: Form(
         "/widget", {"title": "Acme", "accent_color": "#1746a2", "position": "bottom-left", "theme": "auto"}, DONE
     ),

@@ -1,4 +1,7 @@
-"""Widget: its appearance on the account's web pages, with a preview."""
+"""Widget: its appearance on the account's web pages, with the real widget as a preview.
+
+The preview runs in a sandboxed frame: see `widget_preview`.
+"""
 
 from __future__ import annotations
 
@@ -7,15 +10,25 @@ from dataclasses import asdict
 from http import HTTPStatus
 from typing import Any
 
-from flask import request
+from flask import Response, request
 from werkzeug.wrappers import Response as AnyResponse
 
 from kataven.account import branding
 from kataven.account.models import WidgetPosition, WidgetTheme
+from kataven.hub.contrast import contrast_of
 from kataven.hub.edits import SEEN, FieldLabel, read_edit, seen_of
-from kataven.hub.page_blueprint import MANAGERS, MEMBERS, HubRequest, PageBlueprint, read_form, render, see_other
+from kataven.hub.page_blueprint import (
+    MANAGERS,
+    MEMBERS,
+    HubRequest,
+    PageBlueprint,
+    read_form,
+    render,
+    see_other,
+)
 from kataven.hub.pages.agents import choices_of
-from kataven.hub.session_middleware import save_session
+from kataven.hub.session_middleware import POLICY, save_session
+from kataven.hub.widget_preview import preview
 from kataven.web.inputs.branding import BrandingPatch
 
 blueprint = PageBlueprint("branding", __name__)
@@ -40,6 +53,13 @@ def show_branding(hub_request: HubRequest) -> AnyResponse:
     return _page(values | {SEEN: seen_of(values)}, {})
 
 
+@blueprint.page("/widget/preview", MEMBERS)
+def show_preview(_: HubRequest) -> AnyResponse:
+    """The document of the frame."""
+    document, policy = preview()
+    return Response(document, content_type="text/html; charset=utf-8", headers={"Content-Security-Policy": policy})
+
+
 def _refill(_: HubRequest, submitted: Mapping[str, str]) -> AnyResponse:
     return _page(submitted, {})
 
@@ -60,11 +80,14 @@ def change_branding(hub_request: HubRequest) -> AnyResponse:
 
 def _page(values: Mapping[str, Any], problems: Mapping[str, str]) -> AnyResponse:
     status = HTTPStatus.BAD_REQUEST if problems else HTTPStatus.OK
-    return render(
+    page = render(
         "branding.html",
         status,
         values=values,
         problems=problems,
         positions=POSITIONS,
         themes=THEMES,
+        contrast=contrast_of(values.get("accent_color")),
     )
+    page.headers["Content-Security-Policy"] = f"{POLICY}; frame-src 'self'"
+    return page

@@ -259,3 +259,46 @@ for (const form of document.querySelectorAll("[data-selection]")) {
     show(document.createElement("div"));
   }
 }
+// The preview of the widget: the real widget in a sandboxed frame, with the values of the form. The drawing remains if the frame doesn't load.
+for (const frame of document.querySelectorAll("[data-preview-frame]")) {
+  const form = document.querySelector("#accent_color").form, { title, launcher_label: label, accent_color: color, logo_url: logo, position, theme } = form.elements;
+  const picker = form.querySelector("[data-color-picker]"), contrast = form.querySelector("[data-contrast]");
+  const isColor = (text) => /^#[0-9a-f]{6}$/i.test(text);
+  let shown = "#1746a2", drawn = "";
+  const draw = () => {
+    if (isColor(color.value.trim())) shown = color.value.trim().toLowerCase();
+    const branding = { title: title.value.trim(), launcher_label: label.value.trim(), accent_color: shown, logo_url: /^https:\/\/./.test(logo.value.trim()) ? logo.value.trim() : "", position: position.value, theme: theme.value };
+    const now = JSON.stringify(branding);
+    if (!frame.hidden && now !== drawn) frame.contentWindow.postMessage({ branding }, "*");
+    drawn = frame.hidden ? "" : now;
+  };
+  const measure = () => {
+    contrast.hidden = !isColor(color.value.trim());
+    if (contrast.hidden) return;
+    const [r, g, b] = [1, 3, 5].map((at) => {
+      const part = parseInt(shown.slice(at, at + 2), 16) / 255;
+      return part <= 0.04045 ? part / 12.92 : ((part + 0.055) / 1.055) ** 2.4;
+    });
+    const light = 0.2126 * r + 0.7152 * g + 0.0722 * b, dark = light > 0.179, onWhite = 1.05 / (light + 0.05);
+    contrast.querySelector("[data-ink]").textContent = dark ? "black" : "white";
+    for (const [name, ratio, least] of [["text", dark ? (light + 0.05) / 0.05 : onWhite, 4.5], ["shape", onWhite, 3]]) {
+      const verdict = contrast.querySelector(`[data-verdict=${name}]`);
+      contrast.querySelector(`[data-ratio=${name}]`).textContent = ratio.toFixed(2);
+      verdict.textContent = `${ratio >= least ? "passes" : "fails"} WCAG AA, ${least} : 1`;
+      verdict.className = `tag ${ratio >= least ? "active" : "failed"}`;
+    }
+  };
+  const update = () => { draw(); measure(); picker.value = shown; };
+  picker.hidden = false;
+  picker.addEventListener("input", (event) => { event.stopPropagation(); color.value = picker.value; color.dispatchEvent(new Event("input", { bubbles: true })); });
+  form.addEventListener("input", update);
+  form.addEventListener("change", update);
+  addEventListener("pageshow", update);
+  addEventListener("message", ({ source, data }) => {
+    if (source !== frame.contentWindow || data !== "kataven-preview") return;
+    frame.hidden = false;
+    frame.parentElement.querySelector("svg").setAttribute("hidden", "");
+    draw();
+  });
+  frame.src = frame.dataset.previewFrame;
+}
