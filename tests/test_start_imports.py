@@ -25,7 +25,9 @@ UNUSED = {
     "kataven.hub": "serves pages",
     "kataven.mcp_server": "is another program",
     "kataven.telemetry": "exports traces, if KATAVEN_TRACES is set",
+    "kataven.web.docs": "renders the reference",
     "mako": "renders Alembic's drafts",
+    "markdown_it": "renders the reference",
     "opentelemetry.exporter": "exports traces, if KATAVEN_TRACES is set",
     "yaml": "is for development",
 }

@@ -14,7 +14,6 @@ from kataven import __version__
 from kataven.web import openapi
 from kataven.web.access import PUBLIC
 from kataven.web.conditional import tag_of
-from kataven.web.docs import page, prose
 from kataven.web.explanations import EXPLANATIONS
 from kataven.web.nearby import Nearby
 from kataven.web.operation import ApiBlueprint, Audience, ResponseSpec
@@ -117,6 +116,8 @@ def show_entry_point(context: RequestContext) -> Response:
 
 @blueprint.page("/docs", access=PUBLIC, summary="API reference")
 def show_reference(context: RequestContext) -> Response:
+    from kataven.web.docs import page  # loads the Markdown parser, like `prose`; most workers serve no pages
+
     return _page("reference", lambda: {"page": page.build([_document(EXTENSION), _document(OPERATORS_EXTENSION)])})
 
 
@@ -136,6 +137,8 @@ def show_reference_script(context: RequestContext) -> Response:
 
 
 def _explanations() -> dict[str, Markup]:
+    from kataven.web.docs import prose
+
     return {code: prose.markdown(text, {}) for code, text in EXPLANATIONS.items()}
 
 
