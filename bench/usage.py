@@ -1,7 +1,7 @@
 """Compares the stored usage with what clients saw, over four workers, while one is killed and Redis is restarted.
 
     python -m bench.usage                 a minute
-    python -m bench.usage --seconds 3600
+    python -m bench.usage --seconds 3600 --rate 50
 
 Exits with 1 if the counts differ by anything but the loss that the metrics state, or if more is lost than one worker
 records within its write interval.
@@ -10,6 +10,7 @@ records within its write interval.
 from __future__ import annotations
 
 import argparse
+import math
 import sys
 import tempfile
 import time
@@ -33,7 +34,9 @@ WORKERS = 4
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m bench.usage", description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--seconds", type=float, default=60.0, help="duration of the traffic (default: 60)")
-    seconds = parser.parse_args().seconds
+    parser.add_argument("--rate", type=float, default=math.inf, help="calls per second (default: as many as possible)")
+    options = parser.parse_args()
+    seconds: float = options.seconds
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         folder.chmod(0o711)
@@ -47,12 +50,13 @@ def main() -> int:
             _create_account(environ)
             with (
                 Gunicorn(environ, folder / "log", workers=WORKERS) as server,
-                server.client(issuer.token(ALICE), "acme") as owner,
+                server.client(issuer.token(ALICE, claims={"exp": time.time() + seconds + 3600}), "acme") as owner,
             ):
                 seen = usage_load.run(
                     server,
                     owner,
                     seconds,
+                    rate=options.rate,
                     faults=[
                         (0.3, lambda: usage_load.kill_a_worker(server)),
                         (0.6, lambda: _restart(redis)),

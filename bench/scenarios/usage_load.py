@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import random
 import re
@@ -89,15 +90,18 @@ def run(
     seconds: float,
     *,
     threads: int = 8,
+    rate: float = math.inf,
     faults: Sequence[tuple[float, Callable[[], None]]] = (),
 ) -> Seen:
-    """Send mixed traffic for `seconds`. Each fault is a share of the time, and what happens then."""
+    """Send mixed traffic for `seconds`, at most `rate` calls per second. Each fault is a share of the time, and what
+    happens then."""
     keys = [_new_key(owner) for _ in range(4)]
     revoked = _new_key(owner)
     owner.patch(f"/v1/api-keys/{revoked.id}", json={"disabled": True}).raise_for_status()
     seen, lock, until = Seen(), threading.Lock(), time.monotonic() + seconds
     with ThreadPoolExecutor(threads + 1) as pool:
-        users = [pool.submit(_use, server, [*keys, revoked], seen, lock, until, number) for number in range(threads)]
+        pause = threads / rate
+        users = [pool.submit(_use, server, [*keys, revoked], seen, lock, until, pause, n) for n in range(threads)]
         started = time.monotonic()
         for share, fault in faults:
             time.sleep(max(0.0, started + share * seconds - time.monotonic()))
@@ -163,7 +167,13 @@ def _new_key(owner: httpx2.Client) -> KeyInUse:
 
 
 def _use(
-    server: Gunicorn, keys: Sequence[KeyInUse], seen: Seen, lock: threading.Lock, until: float, number: int
+    server: Gunicorn,
+    keys: Sequence[KeyInUse],
+    seen: Seen,
+    lock: threading.Lock,
+    until: float,
+    pause: float,
+    number: int,
 ) -> None:
     chance = random.Random(number)  # noqa: S311  which requests, not secrets
     while time.monotonic() < until:
@@ -173,6 +183,7 @@ def _use(
                 if time.monotonic() >= until:
                     return
                 _send(client, chance.choice(keys), chance, seen, lock)
+                time.sleep(pause)
 
 
 def _send(client: httpx2.Client, key: KeyInUse, chance: random.Random, seen: Seen, lock: threading.Lock) -> None:
