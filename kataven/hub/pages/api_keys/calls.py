@@ -18,7 +18,9 @@ from kataven.hub.pages.requests import filters
 from kataven.hub.pages.requests.rows import RequestRow, row_of
 from kataven.tenancy.errors import SchemaMismatch
 from kataven.usage import callers, keys, requests, series
-from kataven.usage.keys import AddressCalls, RouteCalls
+from kataven.usage.keys import AddressCalls, RevocationPreview, RouteCalls
+from kataven.usage.outcomes import CallOutcome
+from kataven.usage.pending import ANY_ROUTE
 from kataven.usage.requests import RequestSearch
 from kataven.usage.series import UsageGroup, UsageInterval
 
@@ -42,6 +44,31 @@ class KeyCalls:
     """Without refused calls."""
     latest: Sequence[RequestRow]
     requests_path: str
+
+
+@dataclass(frozen=True, slots=True)
+class UseOfKey:
+    """What the revocation of a key would stop, as far as it is known."""
+
+    found: RevocationPreview
+    addresses_last_hour: int
+    is_capped: bool
+    """Whether there may be more addresses than these."""
+    requests_path: str
+
+    @property
+    def main_route(self) -> str | None:
+        """The most called route of the last 24 hours."""
+        return next((one.route for one in self.found.routes if one.route != ANY_ROUTE), None)
+
+
+@dataclass(frozen=True, slots=True)
+class UseOfKeys:
+    """What the revocation of several keys would stop."""
+
+    calls: Mapping[UUID, int] = field(default_factory=dict)
+    """The calls of each key in the last 24 hours that were not refused."""
+    last: Mapping[UUID, UsageCaller] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +113,33 @@ def calls_of_key(hub_request: HubRequest, key_id: UUID, now: datetime | None = N
     )
     latest = [row_of(logged, names, with_addresses=hub_request.may_manage) for logged in found.rows]
     return KeyCalls(chart, period, addresses, routes, latest, filters.of_caller(key_id))
+
+
+def use_of_key(hub_request: HubRequest, key_id: UUID) -> UseOfKey | None:
+    """For the page that asks before a revocation. None if the account's database has no usage yet."""
+    try:
+        with hub_request.reading() as session:
+            found = keys.preview(session, key_id, datetime.now(UTC))
+    except SchemaMismatch:
+        return None
+    known = {one.address for one in found.addresses if one.address}
+    is_capped = len(found.addresses) >= keys.MAX_ADDRESSES or not all(one.address for one in found.addresses)
+    return UseOfKey(found, len(known), is_capped, filters.of_caller(key_id))
+
+
+def use_of_keys(hub_request: HubRequest, key_ids: Collection[UUID]) -> UseOfKeys:
+    """For the page that asks before a change of several keys. Empty if the account's database has no usage yet."""
+    try:
+        with hub_request.reading() as session:
+            found = keys.by_key(session, key_ids, datetime.now(UTC) - timedelta(hours=24))
+            last = keys.last_calls(session, key_ids)
+    except SchemaMismatch:
+        return UseOfKeys()
+    accepted = {
+        key: sum(calls for outcome, calls in outcomes.items() if outcome != CallOutcome.REFUSED)
+        for key, outcomes in found.items()
+    }
+    return UseOfKeys(accepted, last)
 
 
 def calls_of_keys(hub_request: HubRequest, key_ids: Collection[UUID]) -> CallsOfKeys:
