@@ -346,7 +346,8 @@ PAGES: dict[tuple[str, str], Callable[[World], Form]] = {
     ("POST", "/widget"): lambda _: Form(
         "/widget", {"title": "Acme", "accent_color": "#1746a2", "position": "bottom-left", "theme": "auto"}, DONE
     ),
-    ("GET", "/audit-log"): lambda _: Form("/audit-log"),
+    ("GET", "/audit-log"): lambda _: Form("/audit-log?target=CI&from=2026-01-01"),
+    ("POST", "/audit-log/export"): lambda _: Form("/audit-log/export", {"format": "csv"}, SEEN),
     ("GET", "/people"): lambda _: Form("/people"),
     ("GET", "/receipts/<receipt_id>"): lambda w: Form(f"/receipts/{w.receipt()}"),
     ("GET", "/receipts/<receipt_id>/json"): lambda w: Form(f"/receipts/{w.receipt()}/json"),
@@ -422,7 +423,8 @@ PAGES: dict[tuple[str, str], Callable[[World], Form]] = {
     ("GET", "/console/health"): lambda _: Form("/console/health"),
     # There is no API that listens here.
     ("POST", "/console/health/measure"): lambda _: Form("/console/health/measure", {}, frozenset({409})),
-    ("GET", "/console/trail"): lambda _: Form("/console/trail"),
+    ("GET", "/console/trail"): lambda _: Form("/console/trail?from=2026-01-01"),
+    ("POST", "/console/trail/export"): lambda _: Form("/console/trail/export", {"format": "ndjson"}, SEEN),
     ("GET", "/sign-in"): lambda _: Form("/sign-in", None, DONE),
     ("POST", "/sign-in"): lambda w: Form("/sign-in", {"account": w.account}, DONE),
     ("GET", "/auth/callback"): lambda _: Form("/auth/callback", None, frozenset({303, 400})),
