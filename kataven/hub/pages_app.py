@@ -21,7 +21,7 @@ from kataven.hub import (
     sign_in,
     sign_in_audit,
 )
-from kataven.hub.console import account, accounts, audit_log, health, keys, migrations, new_account
+from kataven.hub.console import account, accounts, audit_log, health, keys, migrations, new_account, wall
 from kataven.hub.console import people as console_people
 from kataven.hub.csrf_mask import mask
 from kataven.hub.page_blueprint import current_hub_request
@@ -66,6 +66,7 @@ BLUEPRINTS = (
     console_people.blueprint,
     migrations.blueprint,
     health.blueprint,
+    wall.blueprint,
     audit_log.blueprint,
 )
 PAGES = "kataven.pages"

@@ -51,6 +51,7 @@ CONSOLE = {
     "console-migrations-checked": "/console/migrations?check=1",
     "console-health": "/console/health",
     "console-trail": "/console/trail",
+    "console-wall": "/console/wall",
     "console-trail-none": "/console/trail?account=nobody-there",
 }
 LARGE = {

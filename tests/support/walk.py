@@ -423,6 +423,7 @@ PAGES: dict[tuple[str, str], Callable[[World], Form]] = {
     ("GET", "/console/health"): lambda _: Form("/console/health"),
     # There is no API that listens here.
     ("POST", "/console/health/measure"): lambda _: Form("/console/health/measure", {}, frozenset({409})),
+    ("GET", "/console/wall"): lambda _: Form("/console/wall"),
     ("GET", "/console/trail"): lambda _: Form("/console/trail?from=2026-01-01"),
     ("POST", "/console/trail/export"): lambda _: Form("/console/trail/export", {"format": "ndjson"}, SEEN),
     ("GET", "/sign-in"): lambda _: Form("/sign-in", None, DONE),
