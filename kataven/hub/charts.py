@@ -22,6 +22,7 @@ SPARK_WIDTH, SPARK_HEIGHT = 96.0, 20.0
 MAX_COLUMNS = 400
 _GAP = 0.2
 """The part of a column that is empty."""
+_SPARK_BAR = 0.75
 _TICKS = (7, 6, 5, 4, 3, 2)
 """How many labels the time axis can have, the best first. They are evenly spaced, so the columns must be divisible."""
 
@@ -171,14 +172,19 @@ def by_outcome(
 
 
 def spark(hours: Mapping[datetime, int], start: datetime, count: int = 24) -> Spark:
-    """The calls by hour of `count` hours, from the hour of `start` on."""
+    """The calls by hour of `count` hours, from the hour of `start` on. Whole numbers, so that a list stays small."""
     first = start.astimezone(UTC).replace(minute=0, second=0, microsecond=0)
     by_hour = {at.astimezone(UTC): calls for at, calls in hours.items()}
     counts = [by_hour.get(first + timedelta(hours=at), 0) for at in range(count)]
     most = max(counts, default=0)
-    bars = list(_bars([{CallOutcome.OK: calls} for calls in counts], most or 1, SPARK_WIDTH, SPARK_HEIGHT))
     if not most:
-        return Spark(f"no calls in {count} hours", counts, bars, "")
+        return Spark(f"no calls in {count} hours", counts, (), "")
+    step = SPARK_WIDTH / count
+    bars = []
+    for at, calls in enumerate(counts):
+        if calls:
+            size = max(1.0, float(round(SPARK_HEIGHT * calls / most)))
+            bars.append(Bar(CallOutcome.OK, at * step, SPARK_HEIGHT - size, step * _SPARK_BAR, size))
     peak = first + timedelta(hours=counts.index(most))
     words = f"{sum(counts):,} calls in {count} hours, most at {peak:%H:%M} UTC: {most:,}"
     return Spark(words, counts, bars, _shape(bars))

@@ -27,6 +27,7 @@ def install(app: Flask) -> None:
     """Add the filters for the templates, and the fields of the limits."""
     app.jinja_env.globals["limit_fields"] = LIMIT_FIELDS
     app.jinja_env.filters["ago"] = ago
+    app.jinja_env.filters["ago_seconds"] = ago_seconds
     app.jinja_env.filters["moment"] = moment
     app.jinja_env.filters["with_code"] = with_code
     app.jinja_env.filters["with_label"] = with_label
@@ -106,6 +107,13 @@ def ago(when: datetime | None, now: datetime | None = None) -> str:
             words = f"{count} {name}{'s' if count > 1 else ''}"
             return f"{words} ago" if distance > timedelta(0) else f"in {words}"
     return "just now" if distance >= timedelta(0) else "in a moment"
+
+
+def ago_seconds(when: datetime, now: datetime | None = None) -> str:
+    """`4 seconds ago`, and from one minute on like `ago`."""
+    moment = now or datetime.now(UTC)
+    seconds = int((moment - when).total_seconds())
+    return f"{pluralize(seconds, 'second')} ago" if 0 < seconds < 60 else ago(when, moment)
 
 
 def moment(when: datetime) -> str:

@@ -43,7 +43,7 @@ def new_key(harness: AppHarness, **columns: Any) -> tuple[UUID, str]:
 def log(postgres: EmbeddedPostgres, *requests: Observed) -> None:
     """Write requests as a worker does."""
     pending = PendingUsage(ALL)
-    for request in requests:
+    for request in sorted(requests, key=lambda request: request[0]):
         pending.add(request)
     engine = create_engine(postgres.url("acme"), isolation_level="AUTOCOMMIT", poolclass=NullPool)
     with Session(engine) as session:
