@@ -32,6 +32,7 @@ from kataven.revocation.cache import CachingVerifier
 from kataven.revocation.revocation import Revocation
 from kataven.revocation.target import EVERYTHING, RevocationTarget
 from kataven.settings import OnOff, Settings
+from kataven.system.response_history import ResponseHistory
 from kataven.system.revocation_history import RevocationHistory
 from kataven.system.sessions import AccountSessions
 from kataven.usage import store as usage_store
@@ -109,6 +110,7 @@ def build_services(settings: Settings, app_name: str) -> Services:
         people_seen=SeenPeopleTracker(partial(_store_people, parts.sessions, settings.oidc_issuer)),
         metrics=metrics,
         usage=_usage(settings, parts, metrics),
+        response_history=ResponseHistory(parts.directory.database),
         revocation_history=BackgroundService("revocation history", history.start, history.stop),
         auth_service=auth_service,
         issuer_keys=issuer_keys,

@@ -1,4 +1,6 @@
-"""Temporary raises of an account's rate limits, and how many responses of an account were 429 or 5xx, by the minute."""
+"""Temporary raises of an account's rate limits, and how many responses of an account were 429 or 5xx, by the minute.
+
+Also indexes for the filters of the operator audit log."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -16,6 +18,9 @@ def upgrade() -> None:
     op.create_check_constraint(
         "accounts_raise_has_an_end", "accounts", "(raised_limits IS NULL) = (limits_raised_until IS NULL)"
     )
+    for column in ("account", "action", "actor"):
+        name = "account_id" if column == "account" else column
+        op.create_index(f"operator_events_of_{column}", "operator_events", [name, "at"])
     op.create_table(
         "response_minutes",
         sa.Column("minute", sa.DateTime(timezone=True), nullable=False),
@@ -28,6 +33,8 @@ def upgrade() -> None:
 
 def downgrade() -> None:
     op.drop_table("response_minutes")
+    for column in ("account", "action", "actor"):
+        op.drop_index(f"operator_events_of_{column}", table_name="operator_events")
     op.drop_constraint("accounts_raise_has_an_end", "accounts")
     op.drop_column("accounts", "limits_raised_until")
     op.drop_column("accounts", "raised_limits")

@@ -23,7 +23,7 @@ from kataven.hub import (
     sign_in_audit,
     theme,
 )
-from kataven.hub.console import account, accounts, audit_log, health, keys, migrations, new_account
+from kataven.hub.console import account, accounts, audit_log, health, keys, migrations, new_account, wall
 from kataven.hub.console import people as console_people
 from kataven.hub.console import search as console_search
 from kataven.hub.csrf_mask import mask
@@ -72,6 +72,7 @@ BLUEPRINTS = (
     console_people.blueprint,
     migrations.blueprint,
     health.blueprint,
+    wall.blueprint,
     audit_log.blueprint,
     console_search.blueprint,
 )

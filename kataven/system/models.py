@@ -117,7 +117,12 @@ class OperatorEvent(SystemBase):
     """An event in the operator audit log. `account_id` is not a foreign key, because events outlive accounts."""
 
     __tablename__ = "operator_events"
-    __table_args__ = (Index("operator_events_at", "at"),)
+    __table_args__ = (
+        Index("operator_events_at", "at"),
+        Index("operator_events_of_account", "account_id", "at"),
+        Index("operator_events_of_action", "action", "at"),
+        Index("operator_events_of_actor", "actor", "at"),
+    )
 
     id: Mapped[UUID] = mapped_column(primary_key=True, default=uuid4)
     at: Mapped[datetime] = mapped_column(server_default=func.now())

@@ -54,6 +54,7 @@ CONSOLE = {
     "console-health": "/console/health",
     "console-search": "/console/search",
     "console-trail": "/console/trail",
+    "console-wall": "/console/wall",
     "console-trail-none": "/console/trail?account=nobody-there",
 }
 LARGE = {

@@ -386,6 +386,7 @@ def test_pages_work_without_javascript_except_the_copy_button(user: ChromeUser) 
         "/console/migrations",
         "/console/migrations?check=1",
         "/console/health",
+        "/console/wall",
         "/console/trail",
     ],
 )

@@ -227,6 +227,7 @@ EXAMPLES: dict[str, Example] = {
     "/settings/widget-keys/<key_id>/remove": Example(
         "/settings/widget-keys/{key_id}", then="gone", prepare=new_widget_key
     ),
+    "/audit-log/export": Example("/audit-log", {"format": "csv"}, {"format": "ndjson"}, "done"),
     "/widget": Example("/widget", {"title": "One"}, {"launcher_label": "Two"}, "shown"),
     "/console/new-account": Example(
         "/console/new-account",
@@ -262,6 +263,7 @@ EXAMPLES: dict[str, Example] = {
     "/console/accounts/<account>/keys/<key_id>/revoke": Example(
         "/console/accounts/{account}/keys/{key_id}", then="done", person=OLIVIA, prepare=account_with_key
     ),
+    "/console/trail/export": Example("/console/trail", {"format": "csv"}, {"format": "ndjson"}, "done", person=OLIVIA),
     "/console/migrations": Example(
         "/console/migrations",
         {"confirm": ACCOUNT_SCHEMA.head, "account": "acme"},
