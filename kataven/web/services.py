@@ -23,6 +23,7 @@ from kataven.system.directory import Directory
 from kataven.tenancy.serving.histories import ServerHistories
 from kataven.tenancy.serving.registry import EngineRegistry
 from kataven.usage.recorder import UsageRecorder
+from kataven.usage.refused_origins import RefusedOrigins
 from kataven.web.internal_access import InternalAccess
 from kataven.web.metrics import Metrics
 from kataven.web.metrics_publisher import MetricsPublisher
@@ -89,6 +90,8 @@ class Services:
     metrics: Metrics
     usage: UsageRecorder | None = None
     """Records the usage of accounts; None if that is disabled."""
+    refused_origins: RefusedOrigins | None = None
+    """Counts the web pages that widget keys refused; None if usage is disabled."""
     revocation_history: BackgroundService | None = None
     """Records how long revocations take."""
     internal_access: InternalAccess = field(default_factory=InternalAccess)
@@ -151,6 +154,11 @@ class Services:
             BackgroundService("usage tracker", self.last_used.start, self.last_used.stop),
             BackgroundService("user tracker", self.people_seen.start, self.people_seen.stop),
             *([] if self.revocation_history is None else [self.revocation_history]),
+            *(
+                []
+                if self.refused_origins is None
+                else [BackgroundService("refused origins", self.refused_origins.start, self.refused_origins.stop)]
+            ),
             *([] if self.usage is None else [BackgroundService("usage", self.usage.start, self.usage.stop)]),
         )
         object.__setattr__(self, "background", background)
