@@ -18,6 +18,8 @@ from kataven.account.paging import Page, Position, newest_first
 MAX_TRANSACTION = timedelta(minutes=10)
 FACET_EVENTS = 10_000
 """The number of newest events whose actors and actions are offered as filters."""
+SIGN_INS = ("person.signed_in", "person.signed_out")
+_SEARCHED_EVENTS = 1_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +104,14 @@ def listing(
     if actor is not None:
         where.append(AuditEvent.actor == actor)
     return newest_first(session, AuditEvent, limit, after, *where)
+
+
+def latest_changes(session: Session, limit: int) -> Sequence[AuditEvent]:
+    """The latest events except sign-ins and sign-outs, newest first. Reads the newest events only."""
+    order = (AuditEvent.created_at.desc(), AuditEvent.id.desc())
+    newest = select(AuditEvent.id).order_by(*order).limit(_SEARCHED_EVENTS).subquery()
+    events = select(AuditEvent).join(newest, newest.c.id == AuditEvent.id).where(AuditEvent.action.not_in(SIGN_INS))
+    return session.scalars(events.order_by(*order).limit(limit)).all()
 
 
 def of_target(session: Session, target: str, limit: int) -> Sequence[AuditEvent]:

@@ -44,6 +44,7 @@ class PageAccess:
     """Users who have this access to their current account."""
 
 
+_PAGE_PATHS: Final = "kataven.page-paths"
 ANONYMOUS = PageAccess(anonymous=True)
 SIGNED_IN = PageAccess()
 """Any signed-in user, regardless of account and role."""
@@ -291,6 +292,16 @@ def page_of(path: str) -> str:
         else:
             break
     return path
+
+
+def page_paths() -> frozenset[str]:
+    """The paths of all pages of this app, with their placeholders."""
+    paths: frozenset[str] | None = current_app.extensions.get(_PAGE_PATHS)
+    if paths is None:
+        rules = current_app.url_map.iter_rules()
+        paths = frozenset(rule.rule for rule in rules if "GET" in (rule.methods or ()))
+        current_app.extensions[_PAGE_PATHS] = paths
+    return paths
 
 
 def is_path(text: str | None) -> bool:

@@ -7,8 +7,9 @@ from functools import cache
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
-from flask import Flask, Response, current_app, request, url_for
+from flask import Flask, Response, request, url_for
 from markupsafe import Markup
 
 from kataven.hub import (
@@ -20,12 +21,13 @@ from kataven.hub import (
     session_middleware,
     sign_in,
     sign_in_audit,
+    theme,
 )
 from kataven.hub.console import account, accounts, audit_log, health, keys, migrations
 from kataven.hub.console import people as console_people
 from kataven.hub.console import search as console_search
 from kataven.hub.csrf_mask import mask
-from kataven.hub.page_blueprint import current_hub_request
+from kataven.hub.page_blueprint import current_hub_request, is_path, page_of, page_paths
 from kataven.hub.pages import agents, api_keys, audit, branding, home, people, search, sessions, try_it, widget_keys
 from kataven.hub.session_middleware import HubServices
 from kataven.web import hardening
@@ -37,6 +39,7 @@ BLUEPRINTS = (
     late_forms.blueprint,
     sign_in.blueprint,
     backchannel_logout.blueprint,
+    theme.blueprint,
     home.blueprint,
     agents.blueprint,
     api_keys.blueprint,
@@ -58,7 +61,7 @@ BLUEPRINTS = (
 )
 PAGES = "kataven.pages"
 """The key in the Hub's `extensions` for the application of its pages."""
-_PAGE_PATHS = "kataven.page-paths"
+_SAFE_IN_DATA = " =:/,.-'()"
 STATIC = Path(__file__).parent / "static"
 
 
@@ -82,6 +85,7 @@ def create(services: Services, hub_services: HubServices) -> Flask:
     app.after_request(_compress)
     app.context_processor(_for_templates)
     app.jinja_env.globals["report_error"] = _report_error  # macros have no access to the template context
+    app.jinja_env.globals["icon"] = _icon
     return app
 
 
@@ -94,7 +98,16 @@ def _compress(response: Response) -> Response:
 
 
 def _for_templates() -> dict[str, Any]:
-    return {"hub_request": current_hub_request(), "notice": _notice, "csrf": _csrf, "nav": _nav, "asset": _asset}
+    return {
+        "hub_request": current_hub_request(),
+        "notice": _notice,
+        "csrf": _csrf,
+        "nav": _nav,
+        "asset": _asset,
+        "favicon": _favicon(),
+        "theme": theme.chosen_theme(),
+        "here": _here(),
+    }
 
 
 def _notice() -> str | None:
@@ -124,27 +137,28 @@ def _report_error(field_id: str | None, message: str | None) -> str:
     return ""
 
 
-def _nav(path: str, label: str, below: str | None = None) -> Markup:
+def _nav(path: str, label: str, icon: str | None = None, below: str | None = None) -> Markup:
     """A navigation entry, or nothing if the app has no page at `path`.
 
     It is the current one on its own page and on pages below it, or below `below`.
     """
-    if path not in _page_paths():
+    if path not in page_paths():
         return Markup()
     beneath = below or path
     here = request.path in {path, beneath} or (path != "/" and request.path.startswith(f"{beneath}/"))
     current = Markup(' aria-current="page"') if here else ""
-    return Markup('<li><a href="{}"{}>{}</a></li>').format(path, current, label)
+    return Markup('<li><a href="{}"{}>{}{}</a></li>').format(path, current, _icon(icon) if icon else "", label)
 
 
-def _page_paths() -> frozenset[str]:
-    """The paths of the app's pages."""
-    paths: frozenset[str] | None = current_app.extensions.get(_PAGE_PATHS)
-    if paths is None:
-        rules = current_app.url_map.iter_rules()
-        paths = frozenset(rule.rule for rule in rules if "GET" in (rule.methods or ()))
-        current_app.extensions[_PAGE_PATHS] = paths
-    return paths
+def _icon(name: str) -> Markup:
+    """An icon of `icons.svg`. It has no text: the element around it needs one."""
+    return Markup('<svg class="icon" aria-hidden="true"><use href="{}#{}"/></svg>').format(_asset("icons.svg"), name)
+
+
+def _here() -> str:
+    """The path of this page, or of the page that contains its form."""
+    path = request.full_path.removesuffix("?") if request.method in session_middleware.SAFE_METHODS else None
+    return path if path is not None and is_path(path) else page_of(request.path)
 
 
 def _asset(name: str) -> str:
@@ -155,3 +169,9 @@ def _asset(name: str) -> str:
 @cache
 def _digest(name: str) -> str:
     return hashlib.sha256((STATIC / name).read_bytes()).hexdigest()[:12]
+
+
+@cache
+def _favicon() -> str:
+    """The icon of the browser's tab, as a data URL: no page needs another request for it."""
+    return f"data:image/svg+xml,{quote((STATIC / 'icon.svg').read_text('utf-8').strip(), safe=_SAFE_IN_DATA)}"

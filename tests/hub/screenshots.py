@@ -202,7 +202,7 @@ def as_bob(user: ChromeUser, camera: Camera) -> None:
     user.sign_in(BOB)
     camera.all_of(SHARED, prefix="member-")
     user.go("/agents")
-    user.chrome.find_elements(By.CSS_SELECTOR, "main h2 a")[0].click()
+    user.chrome.find_elements(By.CSS_SELECTOR, "main th a")[0].click()
     camera.take("member-agent")
 
 

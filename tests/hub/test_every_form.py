@@ -163,6 +163,7 @@ CONFIRMED = {"confirm": "{account}"}
 EXAMPLES: dict[str, Example] = {
     "/sign-in": Example("/sign-in", {"account": "acme"}, {"account": "acme"}, "done"),
     "/sign-out": Example("/", then="done"),
+    "/theme": Example("/", then="done"),
     "/accounts": Example("/accounts", {"account": "acme"}, {"account": "acme"}, "said"),
     "/agents/new": Example("/agents/new", {"name": "One"}, {"name": "Two"}, "done"),
     "/agents/<agent_id>": Example(

@@ -88,7 +88,7 @@ def test_sign_in_with_zitadel_as_documented(
         assert person.access_token != expired
 
         press(chrome, "details.menu summary")
-        press(chrome, "details.menu form button")
+        press(chrome, "details.menu form[action='/sign-out'] button")
         press(chrome, "#confirm")  # at the host of the login page
         press(chrome, "button[name=logout]")  # at the issuer
         assert heading(chrome, "You are signed out") == "You are signed out"

@@ -109,6 +109,12 @@ def test_every_page_has_a_request_in_the_walk(hub: Hub) -> None:
     assert rules == set(PAGES)
 
 
+def test_overview_is_shown_at_every_supported_revision(world: World, hub: Hub) -> None:
+    page = owner_of(world, hub).get("/")
+    assert page.status_code == 200
+    assert ("Requests are counted from then on." in page.text) == (world.revision < "account_0006")
+
+
 def test_every_operation_works_or_returns_503_at_every_supported_revision(world: World, hub: Hub) -> None:
     found = [fault for operation in operations(world.harness).values() for fault in faults_of(world, hub, operation)]
     assert not found, "\n".join(found)

@@ -431,6 +431,7 @@ PAGES: dict[tuple[str, str], Callable[[World], Form]] = {
     # A page that leads to the issuer, not a redirect.
     ("POST", "/auth/backchannel-logout"): lambda _: Form("/auth/backchannel-logout", {}, frozenset({400})),
     ("POST", "/sign-out"): lambda _: Form("/sign-out", {}, SEEN),
+    ("POST", "/theme"): lambda _: Form("/theme", {}, DONE),
     # After the sign-out: the sessions of Alice's other browsers must not end.
     ("POST", "/sessions/end-all"): lambda _: Form("/sessions/end-all", {}, DONE),
 }

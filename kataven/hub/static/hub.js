@@ -27,8 +27,56 @@ for (const menu of document.querySelectorAll("details.menu")) {
     if (event.key === "Escape") { menu.open = false; menu.querySelector("summary").focus(); }
   });
 }
-// On a phone the navigation scrolls horizontally: scroll to the current entry.
-document.querySelector(".side [aria-current]")?.scrollIntoView({ block: "nearest", inline: "center" });
+// The theme, without a request. Without this file, the same form sends it to the server.
+const themeOf = () => /(?:^|; )kataven-theme=(light|dark)/.exec(document.cookie)?.[1] ?? "system";
+const showTheme = () => {
+  const theme = themeOf();
+  if (theme === "system") delete document.documentElement.dataset.theme;
+  else document.documentElement.dataset.theme = theme;
+  for (const button of document.querySelectorAll(".theme button")) button.setAttribute("aria-pressed", String(button.value === theme));
+};
+document.querySelector(".theme")?.addEventListener("submit", (event) => {
+  event.preventDefault();
+  const theme = event.submitter.value, secure = location.protocol === "https:" ? "; Secure" : "";
+  document.cookie = `kataven-theme=${theme}; Path=/; SameSite=Lax; Max-Age=${theme === "system" ? 0 : 31536000}${secure}`;
+  showTheme();
+});
+// A form is sent once. Its button shows that the server is working.
+const release = (form) => {
+  delete form.dataset.sent;
+  for (const button of form.querySelectorAll("[aria-busy]")) button.removeAttribute("aria-busy");
+};
+document.addEventListener("submit", (event) => {
+  const form = event.target;
+  if (event.defaultPrevented || form.method === "dialog") return;
+  if (form.dataset.sent && form.method === "post") return event.preventDefault();
+  form.dataset.sent = "yes";
+  event.submitter?.setAttribute("aria-busy", "true"); // not `disabled`: the browser would leave out the button's value
+  setTimeout(release, 15000, form); // a download, or the user stopped the request
+});
+addEventListener("pageshow", (event) => { // after "back", the browser shows the page as it was
+  if (!event.persisted) return;
+  document.querySelectorAll("form[data-sent]").forEach(release);
+  showTheme();
+});
+// Times in the user's time zone. The title has the time in UTC, the text of which the server rendered.
+const localTimes = (root) => {
+  const format = new Intl.DateTimeFormat([], { year: "numeric", month: "short", day: "numeric", hour: "2-digit", minute: "2-digit", timeZoneName: "short" });
+  const precise = new Intl.DateTimeFormat([], { dateStyle: "full", timeStyle: "long" });
+  for (const time of root.querySelectorAll("time[datetime]")) {
+    const at = new Date(time.dateTime);
+    if (time.dataset.local || Number.isNaN(at.valueOf())) continue;
+    time.dataset.local = "yes";
+    if (time.textContent.endsWith(" UTC")) {
+      time.title = time.textContent;
+      time.textContent = format.format(at);
+    } else if (time.title.endsWith(" UTC")) {
+      time.title = `${precise.format(at)}\n${time.title}`;
+    }
+  }
+};
+localTimes(document);
+document.addEventListener("htmx:load", (event) => localTimes(event.target));
 // Explain the domain list of a widget key while the user types.
 for (const area of document.querySelectorAll("[data-explain]")) {
   const list = area.closest("form").querySelector(".explained");

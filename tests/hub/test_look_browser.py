@@ -1,0 +1,151 @@
+"""What all pages share, in Chrome: the theme, the navigation on a phone, local times, and the states of buttons."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from selenium.webdriver import Chrome
+from selenium.webdriver.common.by import By
+from selenium.webdriver.common.keys import Keys
+
+from kataven.dev.personas import ALICE, OLIVIA
+from tests.hub.chrome_user import DESKTOP, PHONE, ChromeUser, RunningHub, Sessions, running_hub
+from tests.support.app_harness import AppHarness
+from tests.support.browser import as_new, browser
+from tests.support.waiting import wait_until
+
+PATIENCE_SECONDS = 20
+
+
+@pytest.fixture(scope="module")
+def servers(harness: AppHarness, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningHub]:
+    with running_hub(harness.environ, tmp_path_factory.mktemp("place")) as servers:
+        yield servers
+
+
+@pytest.fixture(scope="module")
+def chrome(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chrome]:
+    with browser(tmp_path_factory.mktemp("chrome"), {}) as chrome:
+        yield chrome
+
+
+@pytest.fixture(scope="module")
+def sessions() -> Sessions:
+    return {}
+
+
+@pytest.fixture
+def user(chrome: Chrome, servers: RunningHub, sessions: Sessions) -> ChromeUser:
+    as_new(chrome)
+    user = ChromeUser(chrome, servers, sessions)
+    user.size(*DESKTOP)
+    return user
+
+
+def without_scripts(user: ChromeUser) -> None:
+    user.chrome.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": True})
+
+
+def background(user: ChromeUser) -> str:
+    return user.find("body").value_of_css_property("background-color")
+
+
+@pytest.mark.parametrize("script", [True, False])
+def test_theme_is_switched_and_kept(user: ChromeUser, script: bool) -> None:
+    user.sign_in_once(ALICE)
+    if not script:
+        without_scripts(user)
+    user.go("/agents/new")
+    light = background(user)
+    user.type("name", "Not saved yet")
+    user.find("details.menu summary").click()
+    user.find(".theme [value=dark]").click()
+    wait_until(lambda: user.find("html").get_attribute("data-theme") == "dark", PATIENCE_SECONDS)
+    assert background(user) != light
+    assert user.find("#name").get_attribute("value") == ("Not saved yet" if script else "")
+    user.go("/agents")
+    assert user.find("html").get_attribute("data-theme") == "dark"
+    assert user.find(".theme [aria-pressed=true]").get_attribute("value") == "dark"
+    assert user.console_errors() == []
+
+
+@pytest.mark.parametrize("script", [True, False])
+def test_phone_navigation_lists_every_entry(user: ChromeUser, script: bool) -> None:
+    user.sign_in_once(ALICE)
+    user.size(*PHONE)
+    if not script:
+        without_scripts(user)
+    user.go("/agents")
+    links = user.chrome.find_elements(By.CSS_SELECTOR, ".side a")
+    assert len(links) >= 7
+    assert not any(link.is_displayed() for link in links)
+    user.find(".menu-button").click()
+    assert all(link.is_displayed() for link in links)
+    assert user.overflow() <= 0
+    user.find(".menu-button").send_keys(Keys.ESCAPE)
+    assert not any(link.is_displayed() for link in links)
+    user.find(".menu-button").click()
+    user.find(".side a[href='/audit-log']").click()
+    wait_until(lambda: user.chrome.current_url.endswith("/audit-log"), PATIENCE_SECONDS)
+
+
+def test_open_phone_navigation_is_accessible(user: ChromeUser) -> None:
+    user.sign_in_once(OLIVIA)
+    user.size(*PHONE)
+    user.go("/console")
+    user.find(".menu-button").click()
+    assert user.all_violations() == []
+
+
+def test_times_are_local_with_utc_in_the_title(user: ChromeUser) -> None:
+    user.chrome.execute_cdp_cmd("Emulation.setTimezoneOverride", {"timezoneId": "Asia/Kolkata"})
+    user.sign_in_once(ALICE)
+    user.go("/audit-log")
+    time = user.find("tbody time")
+    assert "5:30" in time.text, time.text
+    assert time.get_attribute("title").endswith(" UTC")
+    user.go("/agents/new")
+    user.type("name", "Created just now")
+    user.press("Create agent")
+    assert user.find("main time").text == "just now"
+    local, _, utc = user.find("main time").get_attribute("title").partition("\n")
+    assert "5:30" in local
+    assert utc.endswith(" UTC")
+
+
+def test_form_is_sent_once_and_its_button_is_busy(user: ChromeUser) -> None:
+    user.sign_in_once(ALICE)
+    user.go("/agents/new")
+    prevented, busy = user.chrome.execute_script(
+        "const form = document.querySelector('main form'), button = form.querySelector('button'), prevented = [];"
+        "addEventListener('submit', (event) => { prevented.push(event.defaultPrevented); event.preventDefault(); });"
+        "form.requestSubmit(button); form.requestSubmit(button);"
+        "return [prevented, button.getAttribute('aria-busy')];"
+    )
+    assert prevented == [False, True]
+    assert busy == "true"
+
+
+def test_form_can_be_sent_again_after_going_back(user: ChromeUser) -> None:
+    user.sign_in_once(ALICE)
+    user.go("/agents/new")
+    user.press("Create agent")
+    assert user.find("#summary").text == "There is a problem"
+    user.chrome.back()
+    button = user.find("main form button")
+    assert button.get_attribute("aria-busy") is None
+    user.type("name", "After going back")
+    user.press("Create agent")
+    assert user.find("h1").text == "After going back"
+
+
+def test_status_tags_have_a_border_with_forced_colours(user: ChromeUser) -> None:
+    user.sign_in_once(ALICE)
+    user.chrome.execute_cdp_cmd(
+        "Emulation.setEmulatedMedia", {"features": [{"name": "forced-colors", "value": "active"}]}
+    )
+    user.go("/agents")
+    tag = user.find(".tag")
+    assert tag.value_of_css_property("border-top-color") == tag.value_of_css_property("color")
+    assert tag.value_of_css_property("border-top-width") == "1px"
