@@ -35,10 +35,12 @@ from kataven.settings import OnOff, Settings
 from kataven.system.response_history import ResponseHistory
 from kataven.system.revocation_history import RevocationHistory
 from kataven.system.sessions import AccountSessions
+from kataven.usage import refused_origins
 from kataven.usage import store as usage_store
 from kataven.usage.pending import Batch
 from kataven.usage.policy import UsagePolicy
 from kataven.usage.recorder import UsageRecorder
+from kataven.usage.refused_origins import Counts, RefusedOrigins
 from kataven.web import observe
 from kataven.web.internal_access import InternalAccess
 from kataven.web.lookups import MeteredVerifier
@@ -111,6 +113,7 @@ def build_services(settings: Settings, app_name: str) -> Services:
         metrics=metrics,
         usage=_usage(settings, parts, metrics),
         response_history=ResponseHistory(parts.directory.database),
+        refused_origins=None if settings.usage is OnOff.OFF else RefusedOrigins(_RefusalStore(parts.sessions)),
         revocation_history=BackgroundService("revocation history", history.start, history.stop),
         auth_service=auth_service,
         issuer_keys=issuer_keys,
@@ -185,6 +188,17 @@ class _UsageStore:
     def trim(self, account: str) -> bool:
         with self._sessions.recording_usage(account) as session:
             return usage_store.trim(session, self._policy)
+
+
+class _RefusalStore:
+    """The databases of the accounts, for the refused origins."""
+
+    def __init__(self, sessions: AccountSessions) -> None:
+        self._sessions = sessions
+
+    def write(self, account: str, counts: Counts) -> None:
+        with self._sessions.recording_usage(account) as session:
+            refused_origins.write(session, counts)
 
 
 def _usage(settings: Settings, parts: Foundation, metrics: Metrics) -> UsageRecorder | None:

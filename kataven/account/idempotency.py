@@ -54,6 +54,10 @@ class Attempt:
         """From which the secret of the created key is derived."""
         return Seed(framed(self.id, self.nonce if nonce is None else nonce, self.header.encode()), pepper_id)
 
+    def stored_seed(self, nonce: bytes | None = None, pepper_id: str = "") -> Seed:
+        """The same for a key that can be shown again, so that its seed is stored: a digest, without the header."""
+        return Seed(hashlib.sha256(self.seed(nonce).data).digest(), pepper_id)
+
 
 @dataclass(frozen=True, slots=True)
 class Kept:

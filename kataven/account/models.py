@@ -485,3 +485,35 @@ class UsageLoss(AccountBase):
     """Requests that are in no counter."""
     requests: Mapped[int] = mapped_column(BigInteger)
     """Refusals that are counted, but not in the request log."""
+
+
+class WidgetRefusal(AccountBase):
+    """How often pages of an origin were refused within an hour, by widget key. Since `account_0008`.
+
+    `kataven.usage.refused_origins` writes and reads this table.
+    """
+
+    __tablename__ = "widget_refusals"
+    __table_args__ = OFTEN_UPDATED
+
+    hour: Mapped[datetime] = mapped_column(primary_key=True)
+    key_id: Mapped[UUID] = mapped_column(primary_key=True)
+    origin: Mapped[str] = mapped_column(primary_key=True)
+    """Empty for the origins that are not kept apart."""
+    calls: Mapped[int] = mapped_column(BigInteger)
+    last_at: Mapped[datetime]
+
+
+class WidgetKeySeed(AccountBase):
+    """What a widget key is derived from, with a pepper: its text can be shown again. Since `account_0008`.
+
+    The text itself is not stored. Keys that were created before have no seed.
+    """
+
+    __tablename__ = "widget_key_seeds"
+
+    key_id: Mapped[UUID] = mapped_column(
+        ForeignKey("widget_keys.id", name="widget_key_seeds_key_id_fkey", ondelete="CASCADE"), primary_key=True
+    )
+    seed: Mapped[bytes] = mapped_column(LargeBinary)
+    pepper_id: Mapped[str]

@@ -6,7 +6,7 @@ receipt.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
@@ -17,9 +17,9 @@ from sqlalchemy.orm import Session
 from kataven.account import audit
 from kataven.account.audit import Actor
 from kataven.account.errors import NotFound
-from kataven.account.models import WidgetKey
+from kataven.account.models import WidgetKey, WidgetKeySeed
 from kataven.account.paging import Page, Position, newest_first
-from kataven.identity.issuer import IssuedKey
+from kataven.identity.issuer import IssuedKey, Seed
 from kataven.identity.peppers import KeyHash
 
 Condition = Callable[[WidgetKey], None]
@@ -44,7 +44,7 @@ def issue(
     agent_id: UUID | None,
     actor: Actor,
 ) -> WidgetKey:
-    """Store the hash of a new widget key."""
+    """Store the hash of a new widget key, and its seed if it has one."""
     key = WidgetKey(
         name=name,
         key_hash=issued.hash.digest,
@@ -56,14 +56,36 @@ def issue(
     )
     session.add(key)
     session.flush()
+    if issued.seed is not None and has_seeds(session):
+        session.add(WidgetKeySeed(key_id=key.id, seed=issued.seed, pepper_id=issued.hash.pepper_id))
+        session.flush()
     detail = {"name": name, "hint": key.hint, "domain_allowlist": key.domain_allowlist, "agent_id": _text(agent_id)}
     audit.record(session, actor, "widget_key.created", key.id, detail)
     return key
 
 
+def has_seeds(session: Session) -> bool:
+    """Whether the account's database stores seeds: since `account_0008`."""
+    return bool(session.scalar(select(func.to_regclass(WidgetKeySeed.__tablename__).is_not(None))))
+
+
+def seed_of(session: Session, key_id: UUID) -> Seed | None:
+    """What the key is derived from; None if that is not stored."""
+    stored = session.get(WidgetKeySeed, key_id) if has_seeds(session) else None
+    return None if stored is None else Seed(bytes(stored.seed), stored.pepper_id)
+
+
 def listing(session: Session, limit: int, after: Position | None) -> Page[WidgetKey]:
     """A page of keys, newest first, including disabled keys."""
     return newest_first(session, WidgetKey, limit, after)
+
+
+def names(session: Session, key_ids: Collection[UUID]) -> Mapping[UUID, str]:
+    """Names by id. Ids of keys that don't exist are omitted."""
+    if not key_ids:
+        return {}
+    found = select(WidgetKey.id, WidgetKey.name).where(WidgetKey.id.in_(key_ids))
+    return {row.id: row.name for row in session.execute(found)}
 
 
 def read(session: Session, key_id: UUID) -> WidgetKey:

@@ -17,6 +17,8 @@ class IssuedKey:
     text: str = field(repr=False)
     hash: KeyHash
     hint: str
+    seed: bytes | None = field(default=None, repr=False)
+    """What it is derived from, if that is stored to show it again: a widget key."""
 
 
 @dataclass(frozen=True, slots=True)

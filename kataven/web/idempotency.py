@@ -7,7 +7,9 @@ and one that makes the response of it. A repeated request calls only the second.
 from __future__ import annotations
 
 import re
+import secrets
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import orjson
@@ -15,8 +17,8 @@ from flask import Request, Response
 
 from kataven.account import idempotency
 from kataven.account.errors import IdempotencyInProgress, SecretExpired
-from kataven.account.idempotency import Attempt, Kept, Raced
-from kataven.identity.issuer import IssuedKey, UnknownPepper, framed
+from kataven.account.idempotency import NONCE_BYTES, Attempt, Kept, Raced
+from kataven.identity.issuer import IssuedKey, Seed, UnknownPepper, framed
 from kataven.identity.token import TokenKind
 from kataven.tenancy.serving.session import TenantSession
 from kataven.web.problems import FieldError, InvalidRequest
@@ -99,8 +101,7 @@ def _try_once(
 ) -> Response:
     attempt, issued = context.attempt, None
     if kind is not None:  # before the transaction, because it may call the auth-service
-        seed = None if attempt is None else attempt.seed()
-        issued = context.services.issuer.issue(kind, context.account.account, seed)
+        issued = _issue(context, kind, attempt)
     with context.writing() as session:
         kept = None if attempt is None else idempotency.find(session, attempt)
         if kept is None:
@@ -114,11 +115,26 @@ def _try_once(
     return response
 
 
+def _issue(context: RequestContext, kind: TokenKind, attempt: Attempt | None) -> IssuedKey:
+    """A new key. Widget keys are public and can be shown again, so they have a seed that is stored."""
+    if kind is TokenKind.WIDGET_KEY:
+        return issue_widget_key(context, None if attempt is None else attempt.stored_seed())
+    return context.services.issuer.issue(kind, context.account.account, None if attempt is None else attempt.seed())
+
+
+def issue_widget_key(context: RequestContext, seed: Seed | None = None) -> IssuedKey:
+    """A new widget key with its seed."""
+    seed = seed or Seed(secrets.token_bytes(NONCE_BYTES))
+    issued = context.services.issuer.issue(TokenKind.WIDGET_KEY, context.account.account, seed)
+    return replace(issued, seed=seed.data)
+
+
 def _secret_again(context: RequestContext, kind: TokenKind | None, attempt: Attempt, kept: Kept) -> str | None:
     if kind is None or kept.nonce is None or kept.pepper_id is None:
         return None
+    seed_of = attempt.stored_seed if kind is TokenKind.WIDGET_KEY else attempt.seed
     try:
-        issued = context.services.issuer.issue(kind, context.account.account, attempt.seed(kept.nonce, kept.pepper_id))
+        issued = context.services.issuer.issue(kind, context.account.account, seed_of(kept.nonce, kept.pepper_id))
     except UnknownPepper:
         return None
     # An auth-service of an older release ignores the seed, and returns a key that was never stored.

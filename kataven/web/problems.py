@@ -39,7 +39,7 @@ from kataven.web.access import Forbidden, InsufficientScope
 from kataven.web.nearby import Nearby
 from kataven.web.server.errors import BrokenBody, SlowBody
 from kataven.web.services import EXTENSION, Services, services
-from kataven.widget.errors import StoreUnavailable, TooManySessions, WidgetRefused
+from kataven.widget.errors import OriginRefused, StoreUnavailable, TooManySessions, WidgetRefused
 
 log = logging.getLogger(__name__)
 
@@ -408,6 +408,9 @@ def _change_lost(_: ChangeLost) -> Response:
 
 
 def _widget_refused(error: WidgetRefused) -> Response:
+    counted = services().refused_origins
+    if isinstance(error, OriginRefused) and error.page is not None and counted is not None:
+        counted.record(error.page.account, error.page.widget_key_id, error.page.origin)
     if isinstance(error, TooManySessions):
         services().metrics.limited.labels(error.limit).inc()
         return problem(error.code, str(error), headers={"Retry-After": str(error.retry_after_seconds)})

@@ -25,6 +25,7 @@ from kataven.tenancy.serving.histories import ServerHistories
 from kataven.tenancy.serving.registry import EngineRegistry
 from kataven.usage.policy import UsagePolicy
 from kataven.usage.recorder import UsageRecorder
+from kataven.usage.refused_origins import RefusedOrigins
 from kataven.web.internal_access import InternalAccess
 from kataven.web.metrics import Metrics
 from kataven.web.metrics_publisher import MetricsPublisher
@@ -94,6 +95,8 @@ class Services:
     metrics: Metrics
     usage: UsageRecorder | None = None
     """Records the usage of accounts; None if that is disabled."""
+    refused_origins: RefusedOrigins | None = None
+    """Counts the web pages that widget keys refused; None if usage is disabled."""
     revocation_history: BackgroundService | None = None
     response_history: ResponseHistory | None = None
     """Counts refused and failed requests; None in processes that serve none."""
@@ -167,6 +170,11 @@ class Services:
                 []
                 if self.response_history is None
                 else [BackgroundService("response history", self.response_history.start, self.response_history.stop)]
+            ),
+            *(
+                []
+                if self.refused_origins is None
+                else [BackgroundService("refused origins", self.refused_origins.start, self.refused_origins.stop)]
             ),
             *([] if self.usage is None else [BackgroundService("usage", self.usage.start, self.usage.stop)]),
         )

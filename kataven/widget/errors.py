@@ -26,7 +26,18 @@ StoreUnavailable             raised if Redis is unavailable, so the token's stat
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import ClassVar
+from uuid import UUID
+
+
+@dataclass(frozen=True, slots=True)
+class RefusedPage:
+    """A page that a widget key refused."""
+
+    account: str
+    widget_key_id: UUID
+    origin: str
 
 
 class WidgetRefused(Exception):
@@ -60,6 +71,11 @@ class OriginRefused(WidgetRefused):
         "The request has no valid `Origin` header (or `Referer`, if `Origin` is missing), so its page can't be checked "
         "against the widget key's domain_allowlist."
     )
+
+    def __init__(self, detail: str | None = None, page: RefusedPage | None = None) -> None:
+        super().__init__(detail)
+        self.page = page
+        """The page, if the key is known and its list does not contain the page's origin."""
 
 
 class AgentMissing(WidgetRefused):

@@ -32,6 +32,7 @@ from kataven.widget.errors import (
     AgentNotActive,
     CreatingKeyInvalid,
     OriginRefused,
+    RefusedPage,
     UnknownAgent,
     UnknownWidgetKey,
     VisitorKindForbidden,
@@ -165,7 +166,7 @@ def _page(
 ) -> WidgetPage:
     if key.disabled_at is not None:
         raise WidgetKeyDisabled
-    allowed_origin = _require_allowed(key, origin)
+    allowed_origin = _require_allowed(account.account, key, origin)
     agent = session.get(Agent, _select_agent(key, agent_id))
     if agent is None:
         raise UnknownAgent
@@ -179,13 +180,15 @@ def _page(
     )
 
 
-def _require_allowed(key: WidgetKey, origin: Origin | None) -> Origin:
+def _require_allowed(account: str, key: WidgetKey, origin: Origin | None) -> Origin:
     if origin is None:
         raise OriginRefused
+    page = RefusedPage(account, key.id, str(origin))
     if not key.domain_allowlist:
-        raise OriginRefused("The widget key's domain_allowlist is empty, so it serves no page. Add the page's domain.")
+        message = "The widget key's domain_allowlist is empty, so it serves no page. Add the page's domain."
+        raise OriginRefused(message, page)
     if not allowlist.allows(map(allowlist.parse_entry, key.domain_allowlist), origin):
-        raise OriginRefused(f"The widget key does not serve {origin}. Add it to the key's domain_allowlist.")
+        raise OriginRefused(f"The widget key does not serve {origin}. Add it to the key's domain_allowlist.", page)
     return origin
 
 

@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+import html
 import re
+from uuid import uuid4
 
 import pytest
+from sqlalchemy import text as sql
 
+from kataven.dev.embedded.postgres import EmbeddedPostgres
+from kataven.dev.personas import ALICE
 from kataven.hub.contrast import contrast_of
+from kataven.identity import token as tokens
+from kataven.identity.token import TokenKind
 from kataven.widget import embed
+from tests.hub.forms import forms_of
 from tests.hub.hub_browser import HubBrowser
+from tests.support.app_harness import AppHarness
+from tests.test_no_plaintext import everything_stored
 
 
 @pytest.mark.parametrize(
@@ -61,3 +71,111 @@ def test_the_preview_runs_the_script_that_web_pages_embed(alice: HubBrowser) -> 
     frame = alice.get("/widget/preview").text
     assert embed.script().body.decode().replace("</script", "<\\/script") in frame
     assert frame.count("</script>") == 2
+
+
+def new_key(alice: HubBrowser, name: str, domains: str = "acme.com") -> tuple[str, str]:
+    """The text and the id of a new widget key."""
+    alice.get("/settings/widget-keys")
+    page = alice.post("/settings/widget-keys", {"name": name, "domain_allowlist": domains})
+    assert page.status_code == 201, page.text
+    found = re.search(r"pk_live_[0-9A-Za-z_-]+", page.text)
+    key_id = re.search(r'href="/settings/widget-keys/([0-9a-f-]{36})"', page.text)
+    assert found is not None
+    assert key_id is not None
+    return found[0], key_id[1]
+
+
+def visit(harness: AppHarness, key: str, origin: str) -> int:
+    """The status of a page's request with a widget key."""
+    path = f"/v1/widget/config?client_key={key}"
+    return harness.app.test_client().get(path, headers={"Origin": origin}).status_code
+
+
+def test_a_refused_page_is_listed_and_allowed_with_one_form(alice: HubBrowser, harness: AppHarness) -> None:
+    text, key_id = new_key(alice, "Refusing")
+    origin = f"https://{uuid4().hex[:8]}.example:8443"
+    assert [visit(harness, text, origin) for _ in range(3)] == [403] * 3
+    counted = harness.services.refused_origins
+    assert counted is not None
+    counted.flush()
+    page = alice.get("/widget").text
+    row = re.search(rf"<tr>\s*<th scope=\"row\"><bdi>{re.escape(origin)}</bdi>.*?</tr>", page, re.DOTALL)
+    assert row is not None
+    assert 'class="number">3<' in row[0]
+    assert ">Refusing<" in row[0]
+    link = re.search(r'href="([^"]+)" aria-label="Allow', row[0])
+    assert link is not None
+    form = alice.get(html.unescape(link[1]).partition("#")[0]).text
+    assert "was added to the form" in form
+    fields = forms_of(form)[f"/settings/widget-keys/{key_id}"].fields
+    assert fields["domain_allowlist"].splitlines() == ["acme.com", origin]
+    alice.post(f"/settings/widget-keys/{key_id}", fields)
+    saved = forms_of(alice.get(f"/settings/widget-keys/{key_id}").text)[f"/settings/widget-keys/{key_id}"].fields
+    assert origin in saved["domain_allowlist"].splitlines()
+
+
+def test_pages_that_no_entry_can_allow_have_no_link(alice: HubBrowser, harness: AppHarness) -> None:
+    text, key_id = new_key(alice, "Refusing http")
+    origin = f"http://{uuid4().hex[:8]}.example"
+    assert visit(harness, text, origin) == 403
+    assert harness.services.refused_origins is not None
+    harness.services.refused_origins.flush()
+    page = alice.get("/widget").text
+    row = re.search(rf"<bdi>{re.escape(origin)}</bdi>.*?</tr>", page, re.DOTALL)
+    assert row is not None
+    assert "not https" in row[0]
+    unchanged = alice.get(f"/settings/widget-keys/{key_id}?allow={origin}").text
+    assert "was added" not in unchanged
+
+
+@pytest.mark.parametrize(
+    "allow", ["<script>", "*", "null", "https://a.example/path", "x" * 5_000, "%00", "ftp://a.example"]
+)
+def test_only_an_origin_is_added_to_the_form(alice: HubBrowser, allow: str) -> None:
+    _, key_id = new_key(alice, "Careful")
+    page = alice.get(f"/settings/widget-keys/{key_id}?allow={allow}")
+    assert page.status_code == 200
+    assert "was added" not in page.text
+
+
+def test_unknown_keys_and_requests_without_an_origin_are_not_counted(harness: AppHarness) -> None:
+    counted = harness.services.refused_origins
+    assert counted is not None
+    counted.flush()
+    unknown = tokens.generate(TokenKind.WIDGET_KEY, "acme").text
+    assert visit(harness, unknown, "https://a.example") == 403
+    assert visit(harness, unknown, "null") == 403
+    assert counted._pending == {}
+
+
+def test_the_page_of_a_key_shows_its_script_tag_again(alice: HubBrowser, bob: HubBrowser) -> None:
+    text, key_id = new_key(alice, "Shown again")
+    for browser in (alice, bob):
+        assert f"data-client-key=&#34;{text}&#34;" in browser.get(f"/settings/widget-keys/{key_id}").text
+
+
+@pytest.mark.parametrize("headers", [{}, {"Idempotency-Key": "shown-again-7"}])
+def test_keys_of_the_api_show_their_script_tag(
+    harness: AppHarness, alice: HubBrowser, headers: dict[str, str], postgres: EmbeddedPostgres
+) -> None:
+    caller = harness.user(ALICE)
+    body = {"name": f"Of the API {len(headers)}", "domain_allowlist": ["acme.com"]}
+    created = caller.post("/v1/widget-keys", body, headers=headers).get_json()
+    if headers:
+        assert caller.post("/v1/widget-keys", body, headers=headers).get_json() == created
+    assert created["key"] in alice.get(f"/settings/widget-keys/{created['id']}").text
+    everything = everything_stored(postgres)
+    assert created["key"].rpartition("_")[2][:40] not in everything
+    assert b"shown-again-7".hex() not in everything
+
+
+def test_a_key_without_a_seed_says_why_its_tag_is_missing(alice: HubBrowser, harness: AppHarness) -> None:
+    _, key_id = new_key(alice, "Old")
+    record = harness.services.directory.find("acme")
+    assert record is not None
+    with harness.services.registry.writing(record.tenant) as session:
+        session.execute(sql("UPDATE widget_key_seeds SET pepper_id = 'retired' WHERE key_id = :id"), {"id": key_id})
+    assert "The tag of this key can" in alice.get(f"/settings/widget-keys/{key_id}").text
+    with harness.services.registry.writing(record.tenant) as session:
+        session.execute(sql("DELETE FROM widget_key_seeds WHERE key_id = :id"), {"id": key_id})
+    assert "The tag of this key can" in alice.get(f"/settings/widget-keys/{key_id}").text

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hmac
 from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from typing import Any
@@ -26,7 +27,10 @@ from kataven.hub.page_blueprint import (
 )
 from kataven.hub.paging import page_links, range_label, requested_position
 from kataven.hub.session_middleware import hub_services, save_session
+from kataven.identity.errors import VerifierUnavailable
+from kataven.identity.issuer import Seed, UnknownPepper
 from kataven.identity.token import TokenKind
+from kataven.web.idempotency import issue_widget_key
 from kataven.web.inputs.widget_keys import WidgetKeyInput
 from kataven.web.receipts import record_intent, revoke_credentials
 from kataven.web.schema import read_id
@@ -58,13 +62,20 @@ def create_widget_key(hub_request: HubRequest) -> AnyResponse:
         return _list(hub_request, request.form, problems)
     if not hub_services().sessions.use_form(request.form.get("form_id", "")):
         return render("widget_key_shown.html", HTTPStatus.CONFLICT)
-    issued = hub_request.services.issuer.issue(TokenKind.WIDGET_KEY, hub_request.account.account)
+    issued = issue_widget_key(hub_request)
     with hub_request.writing() as session:
         key = widget_keys.issue(session, form.name, issued, form.domain_allowlist, form.agent_id, hub_request.actor)
         key_id, blocked = key.id, not key.domain_allowlist
+        is_kept = widget_keys.has_seeds(session)
     script = snippet(hub_request.services.widget.public_url, issued.text)
     return render(
-        "widget_key_created.html", HTTPStatus.CREATED, name=form.name, key_id=key_id, script=script, blocked=blocked
+        "widget_key_created.html",
+        HTTPStatus.CREATED,
+        name=form.name,
+        key_id=key_id,
+        script=script,
+        blocked=blocked,
+        is_kept=is_kept,
     )
 
 
@@ -77,7 +88,8 @@ def describe_entries(hub_request: HubRequest) -> AnyResponse:
 
 @blueprint.page(f"{HOME}/<key_id>", MEMBERS)
 def show_widget_key(hub_request: HubRequest, key_id: UUID) -> AnyResponse:
-    return _editor(hub_request, key_id)
+    """The editor. `?allow=` adds an entry to the list of domains in the form, without saving it."""
+    return _editor(hub_request, key_id, allow=request.args.get("allow"))
 
 
 def _refill(hub_request: HubRequest, submitted: Mapping[str, str], key_id: UUID) -> AnyResponse:
@@ -199,21 +211,56 @@ def _editor(
     key_id: UUID,
     submitted: Mapping[str, str] | None = None,
     problems: Mapping[str, str] | None = None,
+    allow: str | None = None,
 ) -> AnyResponse:
     with hub_request.reading() as session:
         key = widget_keys.read(session, key_id)
+        seed = widget_keys.seed_of(session, key_id)
         disabled_at = {} if key.disabled_at is None else {key.id: key.disabled_at}
         revoked_by = audit.revoked_by(session, "widget_key.disabled", disabled_at)
+    values = submitted or _values(key)
+    entry = None if allow is None or not hub_request.may_manage else entry_of(allow)
+    if entry is not None and entry not in key.domain_allowlist:
+        values = {**values, "domain_allowlist": "\n".join([*key.domain_allowlist, entry])}
+    else:
+        entry = None
     return render(
         "widget_key.html",
         HTTPStatus.BAD_REQUEST if problems else HTTPStatus.OK,
         key=key,
+        script=None if seed is None else _script(hub_request, key, seed),
         revoked_by=revoked_by.get(str(key.id)),
         explained=[_described(entry) for entry in key.domain_allowlist],
         agents=_choices(hub_request, key.agent_id, problems),
-        submitted=submitted or _values(key),
+        submitted=values,
+        added=entry,
         problems=problems or {},
     )
+
+
+def entry_of(origin: str) -> str | None:
+    """The entry of a list of domains that allows an origin; None if no entry can."""
+    parsed = allowlist.parse_origin(origin)
+    if parsed is None:
+        return None
+    try:
+        return allowlist.parse_new_entry(str(parsed)).text
+    except allowlist.InvalidEntry:
+        return None
+
+
+def _script(hub_request: HubRequest, key: WidgetKey, seed: Seed) -> str | None:
+    """The script tag of a key, derived from its seed. None if the pepper was retired or the issuer is unavailable."""
+    issuer = hub_request.services.issuer
+    try:
+        text = issuer.issue(TokenKind.WIDGET_KEY, hub_request.account.account, seed).text
+        candidates = issuer.candidates(text)
+    except (UnknownPepper, VerifierUnavailable):
+        return None
+    # An auth-service of an older release ignores the seed, and returns a key that was never stored.
+    if not any(hmac.compare_digest(candidate.digest, key.key_hash) for candidate in candidates):
+        return None
+    return snippet(hub_request.services.widget.public_url, text)
 
 
 def _values(key: WidgetKey) -> dict[str, str]:
