@@ -7,7 +7,7 @@ from alembic import op
 from sqlalchemy.dialects import postgresql
 
 revision = "system_0012"
-down_revision = "system_0010"
+down_revision = "system_0011"
 branch_labels = None
 depends_on = None
 

@@ -202,6 +202,30 @@ def policy(
     print_fields(fields, as_json=as_json)
 
 
+@group.command("email-domains")
+@click.argument("account")
+@click.argument("domains", nargs=-1)
+@click.option("--none", "remove", is_flag=True, help="Remove all domains.")
+@as_json
+@report_errors
+def email_domains(account: str, domains: tuple[str, ...], remove: bool, as_json: bool) -> None:
+    """Show or set the e-mail DOMAINS of ACCOUNT.
+
+    A user who signs in to the Hub with an e-mail address of a domain starts in this account, if the user has a role in
+    it. A domain grants no access.
+    """
+    if domains and remove:
+        raise click.UsageError("Pass either DOMAINS or --none.")
+    from kataven.operations import email_domains as domains_of_account
+
+    operator = current().operator
+    if domains or remove:
+        found = domains_of_account.change(operator, account, domains)
+    else:
+        found = domains_of_account.read(operator, account)
+    print_fields({"account": account, "email_domains": list(found)}, as_json=as_json)
+
+
 def _is_twice(value: int | None, removed: bool) -> bool:
     return value is not None and removed
 

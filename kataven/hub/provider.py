@@ -100,10 +100,13 @@ class Provider:
         self._problem = DiscoveryProblem.UNREACHABLE
         self._next_fetch_at = -math.inf
 
-    def start(self, account: str, next_path: str, org_id: str | None = None) -> tuple[str, SignIn]:
+    def start(
+        self, account: str, next_path: str, org_id: str | None = None, login_hint: str | None = None
+    ) -> tuple[str, SignIn]:
         """The authorization URL, and the sign-in in progress to store. Raises ProviderUnavailable.
 
-        `org_id` is the organisation of the account. Without one, scopes with its placeholder are omitted.
+        `org_id` is the organisation of the account. Without one, scopes with its placeholder are omitted. `login_hint`
+        is the e-mail address that the user entered.
         """
         sign_in = SignIn(generate_token(32), generate_token(32), generate_token(VERIFIER_LENGTH), account, next_path)
         with self._oauth() as oauth:
@@ -113,6 +116,7 @@ class Provider:
                 code_verifier=sign_in.verifier,
                 nonce=sign_in.nonce,
                 scope=self._scope(org_id),
+                **({} if login_hint is None else {"login_hint": login_hint}),
             )
         return str(url), sign_in
 

@@ -57,8 +57,10 @@ class SignIn:
     nonce: str
     verifier: str = field(repr=False)
     account: str
+    """Empty if the user entered an e-mail address: the account is chosen after the sign-in."""
     next_path: str
     began_at: float = 0.0
+    email_domain: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,10 +1,11 @@
-"""Sign-in from an account name to a session, and sign-out: OpenID Connect, authorization code with PKCE."""
+"""Sign-in from an account name or an e-mail address, and sign-out: OpenID Connect, authorization code with PKCE."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
 from http import HTTPStatus
+from urllib.parse import urlencode
 
 from flask import request
 from werkzeug.wrappers import Response as AnyResponse
@@ -25,16 +26,20 @@ from kataven.hub.session_middleware import StaleForm, hub_services, save_session
 from kataven.hub.sessions import SignedInUser, SignIn, new_csrf
 from kataven.hub.sign_in_failure import SignInFailed
 from kataven.hub.sign_in_reasons import Reason, checklist
+from kataven.hub.used_accounts import forget, remember, used_accounts
 from kataven.identity.credential import OPERATORS_ACCOUNT
 from kataven.identity.grants import organisations, role_gap, strongest_role
 from kataven.identity.token import is_account_name
 from kataven.system import accounts
 from kataven.system.directory import AccountRecord
+from kataven.system.email_domains import matching, parse_domain
+from kataven.system.errors import SystemDatabaseUnavailable
 
 blueprint = PageBlueprint("sign-in", __name__)
 
 HOME = "/"
 CONSOLE = "/console"
+MAX_EMAIL_LENGTH = 254
 MAX_NEXT_BYTES = 1_024
 """The path is stored in a cookie during the sign-in, and browsers limit cookies to 4 KiB."""
 
@@ -62,11 +67,35 @@ def _refill(hub_request: HubRequest, submitted: Mapping[str, str]) -> AnyRespons
 def start_sign_in(hub_request: HubRequest) -> AnyResponse:
     if hub_request.session.user is not None:
         return _refill(hub_request, request.form)
-    account, next_path = request.form.get("account", "").strip().lower(), _safe_next_path(request.form.get("next"))
+    next_path = _safe_next_path(request.form.get("next"))
+    if "forget" in request.form:
+        response = see_other(f"/sign-in?{urlencode({'next': next_path})}" if next_path != HOME else "/sign-in")
+        forget(response, request.form["forget"])
+        return response
+    account = request.form.get("account", "").strip().lower()
+    if "@" in account:
+        return _start_with_email(hub_request, account, next_path)
     problem = _problem(hub_request, account)
     if problem is not None:
         return _form(account, problem, next_path)
     url, sign_in = hub_services().provider.start(account, next_path, _org_id(hub_request, account))
+    return _redirect(hub_request, url, sign_in)
+
+
+def _start_with_email(hub_request: HubRequest, email: str, next_path: str) -> AnyResponse:
+    """Start a sign-in whose account is chosen afterwards.
+
+    The response is the same for every domain: it must not tell unauthenticated clients which domains are known.
+    """
+    name, _, text = email.rpartition("@")
+    domain = parse_domain(text)
+    if not name or domain is None or len(email) > MAX_EMAIL_LENGTH or not email.isprintable() or " " in email:
+        return _form(email, "Enter an e-mail address such as ada@acme.com, or an account", next_path)
+    url, sign_in = hub_services().provider.start("", next_path, login_hint=email)
+    return _redirect(hub_request, url, replace(sign_in, email_domain=domain))
+
+
+def _redirect(hub_request: HubRequest, url: str, sign_in: SignIn) -> AnyResponse:
     save_session(
         hub_request, hub_request.session.with_sign_in(replace(sign_in, began_at=hub_services().sessions.now()))
     )
@@ -85,16 +114,21 @@ def finish_sign_in(hub_request: HubRequest) -> AnyResponse:
     user = hub_services().provider.finish(sign_in, request.args.to_dict())
     if _is_signed_in(hub_request, user, sign_in):  # in another tab: its forms must remain valid
         return see_other(sign_in.next_path)
-    belongs = _has_role(hub_request, user, sign_in.account)
-    gap = None if belongs else role_gap(hub_services().claims(user).all, hub_services().role_claims)
-    recorded_in = sign_in_audit.signed_in(hub_request, user, sign_in.account, gap)
+    account = sign_in.account or _account_of(hub_request, user, sign_in.email_domain)
+    belongs = account is not None and _has_role(hub_request, user, account)
+    no_gap = belongs or account is None
+    gap = None if no_gap else role_gap(hub_services().claims(user).all, hub_services().role_claims)
+    recorded_in = sign_in_audit.signed_in(hub_request, user, account, gap)
     session = hub_services().sessions.rotate(hub_request.session)
-    save_session(hub_request, session.with_(user=user, account=sign_in.account, recorded_in=recorded_in))
+    save_session(hub_request, session.with_(user=user, account=account, recorded_in=recorded_in))
     if user.sid is not None:
         hub_services().sessions.remember_subject(user.sid, user.subject)
-    return see_other(
-        CONSOLE if sign_in.account == OPERATORS_ACCOUNT and sign_in.next_path == HOME else sign_in.next_path
-    )
+    if account is None:
+        return see_other("/accounts")
+    response = see_other(CONSOLE if account == OPERATORS_ACCOUNT and sign_in.next_path == HOME else sign_in.next_path)
+    if belongs:
+        remember(response, account)
+    return response
 
 
 @blueprint.page("/accounts", SIGNED_IN)
@@ -164,7 +198,25 @@ def _consume_sign_in(hub_request: HubRequest) -> SignIn:
 
 def _is_signed_in(hub_request: HubRequest, user: SignedInUser, sign_in: SignIn) -> bool:
     current = hub_request.session.user
-    return current is not None and current.subject == user.subject and hub_request.session.account == sign_in.account
+    same_account = sign_in.account in {"", hub_request.session.account}
+    return current is not None and current.subject == user.subject and same_account
+
+
+def _account_of(hub_request: HubRequest, user: SignedInUser, domain: str) -> str | None:
+    """The account in which a user who entered an e-mail address starts: the only one that has the domain, or else the
+    only one. None if the user has to choose."""
+    claims = hub_services().claims(user)
+    org_ids = organisations(claims.all, hub_services().role_claims)
+    try:
+        with hub_request.services.directory.database.reading() as session:
+            names = accounts.of_organisations(session, org_ids)
+            preferred = matching(session, names, domain)
+    except SystemDatabaseUnavailable:
+        return None
+    found = preferred if len(preferred) == 1 else names
+    if not names and hub_services().is_operator(claims):
+        return OPERATORS_ACCOUNT
+    return found[0] if len(found) == 1 else None
 
 
 def _has_role(hub_request: HubRequest, user: SignedInUser, account: str) -> bool:
@@ -198,6 +250,8 @@ def _form(account: str, problem: str | None, next_path: str) -> AnyResponse:
         ended=kept or "ended" in request.args,
         revoked=revoked,
         kept=kept,
+        used=used_accounts(),
+        operators_account=OPERATORS_ACCOUNT,
     )
 
 
@@ -207,7 +261,9 @@ def _problem(hub_request: HubRequest, account: str) -> str | None:
     if not is_account_name(account):
         return "Account must contain only lowercase letters, digits, - and _, and start with a letter or digit"
     if account != OPERATORS_ACCOUNT and hub_request.services.directory.find(account) is None:
-        return "Account not found. Enter the part of your API keys after “sk_live_”, such as acme"
+        return (
+            "Account not found. Enter the part of your API keys after “sk_live_”, such as acme, or your e-mail address"
+        )
     return None
 
 

@@ -35,8 +35,8 @@ def install(metrics: Metrics) -> None:
         metrics.sign_ins.labels(str(outcome))
 
 
-def signed_in(hub_request: HubRequest, user: SignedInUser, account: str, gap: RoleGap | None) -> str | None:
-    """Record a sign-in. Returns the account whose audit log contains it.
+def signed_in(hub_request: HubRequest, user: SignedInUser, account: str | None, gap: RoleGap | None) -> str | None:
+    """Record a sign-in. Returns the account whose audit log contains it. Without an account, only the log contains it.
 
     With a `gap`, the user has no role in the account. The sign-in is then not in its audit log, and the log contains
     the reason.
@@ -44,7 +44,9 @@ def signed_in(hub_request: HubRequest, user: SignedInUser, account: str, gap: Ro
     hub_request.services.metrics.sign_ins.labels(SIGNED_IN).inc()
     fields = {"account": account, "sub": user.subject}
     _log.info("signed in", extra=fields if gap is None else {**fields, "reason": gap.value})
-    return account if gap is None and _recorded(hub_request, user, account, SIGNED_IN) else None
+    if account is None or gap is not None:
+        return None
+    return account if _recorded(hub_request, user, account, SIGNED_IN) else None
 
 
 def signed_out(hub_request: HubRequest, user: SignedInUser, recorded_in: str | None) -> None:

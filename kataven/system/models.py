@@ -281,6 +281,15 @@ class ServerHistory(SystemBase):
     settled: Mapped[bool] = mapped_column(server_default=text("true"))
 
 
+class AccountEmailDomain(SystemBase):
+    """A domain of the e-mail addresses of an account's users. See `system.email_domains`."""
+
+    __tablename__ = "account_email_domains"
+
+    account_id: Mapped[str] = mapped_column(ForeignKey("accounts.account_id", ondelete="CASCADE"), primary_key=True)
+    domain: Mapped[str] = mapped_column(primary_key=True)
+
+
 class RevocationMinute(SystemBase):
     """How long the revocations of a minute took: a histogram, one row for each bucket with a count.
 

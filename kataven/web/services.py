@@ -98,9 +98,9 @@ class Services:
     refused_origins: RefusedOrigins | None = None
     """Counts the web pages that widget keys refused; None if usage is disabled."""
     revocation_history: BackgroundService | None = None
+    """Records how long revocations take."""
     response_history: ResponseHistory | None = None
     """Counts refused and failed requests; None in processes that serve none."""
-    """Records how long revocations take."""
     internal_access: InternalAccess = field(default_factory=InternalAccess)
     """Authorizes requests for metrics and for the status of the installation."""
 

@@ -197,3 +197,32 @@ def test_unconfirmed_revocation_names_the_command_that_confirms_it(
     assert "`flask revocation flush`" in refused.output
     flushed = run_json(harness, "revocation", "flush")
     assert flushed["workers"] == flushed["acknowledged"] == 1
+
+
+def test_email_domains_are_set_shown_and_removed(harness: AppHarness) -> None:
+    new_account(harness.services, "with-domains")
+    command = ("accounts", "email-domains", "with-domains")
+    assert run_json(harness, *command)["email_domains"] == []
+    assert run_json(harness, *command, "Example.COM", "münchen.example")["email_domains"] == [
+        "example.com",
+        "xn--mnchen-3ya.example",
+    ]
+    assert run_json(harness, *command)["email_domains"] == ["example.com", "xn--mnchen-3ya.example"]
+    assert audit_events(harness, "with-domains")[-1] == {
+        "action": "account.policy_changed",
+        "email_domains": ["example.com", "xn--mnchen-3ya.example"],
+    }
+    assert run_json(harness, *command, "--none")["email_domains"] == []
+
+
+@pytest.mark.parametrize("domain", ["ada@example.com", "example", "x-.com", "exa mple.com", "192.0.2.1", ""])
+def test_invalid_email_domain_is_refused_and_nothing_is_changed(harness: AppHarness, domain: str) -> None:
+    result = flask(harness, "accounts", "email-domains", "acme", "valid.example", domain)
+    assert result.exit_code == 1
+    assert "is not a domain" in result.output
+    assert "valid.example" not in run_json(harness, "accounts", "email-domains", "acme")["email_domains"]
+
+
+def test_email_domains_of_an_unknown_account_are_refused(harness: AppHarness) -> None:
+    for given in ((), ("x.example",)):
+        assert flask(harness, "accounts", "email-domains", "nobody-there", *given).exit_code == 1
