@@ -31,7 +31,7 @@ class UsageState(StrEnum):
     """The account's database has no tables of usage yet."""
 
 
-class Severity(StrEnum):
+class AccountSeverity(StrEnum):
     """How bad a finding is."""
 
     GOOD = "good"
@@ -40,37 +40,37 @@ class Severity(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class AccountFinding:
     """One thing that is wrong, and the page that shows it."""
 
-    severity: Severity
+    severity: AccountSeverity
     text: str
     link: str
     path: str
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class AccountVerdict:
     """Whether all is well, the figures, and what is wrong: the worst first."""
 
-    severity: Severity
+    severity: AccountSeverity
     title: str
-    findings: Sequence[Finding]
+    findings: Sequence[AccountFinding]
 
 
 def verdict(
     calls: Mapping[CallOutcome, int] | None, keys: KeyCounts, quotas: Sequence[QuotaStatus], usage: UsageState
-) -> Verdict:
+) -> AccountVerdict:
     """The verdict on an account. `calls` are those of the last 24 hours, by outcome; None if they are unknown."""
     findings = [*_of_calls(calls or {}), *_of_limits(quotas), *_of_keys(keys)]
-    findings.sort(key=lambda finding: finding.severity is not Severity.BAD)
+    findings.sort(key=lambda finding: finding.severity is not AccountSeverity.BAD)
     figures = _figures(calls, usage)
     if findings:
         worst, count = findings[0].severity, pluralize(len(findings), "problem")
-        return Verdict(worst, f"{count}. {figures}.", findings)
+        return AccountVerdict(worst, f"{count}. {figures}.", findings)
     if calls is None:
-        return Verdict(Severity.WARNING, f"{figures}.", ())
-    return Verdict(Severity.GOOD, f"All well: {figures[0].lower()}{figures[1:]}.", ())
+        return AccountVerdict(AccountSeverity.WARNING, f"{figures}.", ())
+    return AccountVerdict(AccountSeverity.GOOD, f"All well: {figures[0].lower()}{figures[1:]}.", ())
 
 
 def _figures(calls: Mapping[CallOutcome, int] | None, usage: UsageState) -> str:
@@ -94,31 +94,31 @@ def _figures(calls: Mapping[CallOutcome, int] | None, usage: UsageState) -> str:
     return ", ".join([f"{pluralize(total, 'request')} in the last 24 hours", *(parts or ["all accepted"])])
 
 
-def _of_calls(calls: Mapping[CallOutcome, int]) -> Sequence[Finding]:
+def _of_calls(calls: Mapping[CallOutcome, int]) -> Sequence[AccountFinding]:
     total = sum(calls.values())
     found = []
     if failed := calls.get(CallOutcome.FAILED, 0):
         words = f"{pluralize(failed, 'request')} failed with a server error"
-        found.append(_requests(Severity.BAD, words, CallOutcome.FAILED))
+        found.append(_requests(AccountSeverity.BAD, words, CallOutcome.FAILED))
     if limited := calls.get(CallOutcome.LIMITED, 0):
         words = f"{pluralize(limited, 'request')} exceeded a rate limit"
-        found.append(_requests(Severity.WARNING, words, CallOutcome.LIMITED))
+        found.append(_requests(AccountSeverity.WARNING, words, CallOutcome.LIMITED))
     refused = calls.get(CallOutcome.REFUSED, 0)
     if refused >= LEAST_REFUSED and refused >= MANY_REFUSED * total:
         words = f"{refused:,} of {pluralize(total, 'request')} were refused"
-        found.append(_requests(Severity.WARNING, words, CallOutcome.REFUSED))
+        found.append(_requests(AccountSeverity.WARNING, words, CallOutcome.REFUSED))
     return found
 
 
-def _requests(severity: Severity, words: str, outcome: CallOutcome) -> Finding:
-    return Finding(severity, words, "View these requests", f"{REQUESTS_PAGE}?outcome={outcome}")
+def _requests(severity: AccountSeverity, words: str, outcome: CallOutcome) -> AccountFinding:
+    return AccountFinding(severity, words, "View these requests", f"{REQUESTS_PAGE}?outcome={outcome}")
 
 
-def _of_limits(quotas: Sequence[QuotaStatus]) -> Sequence[Finding]:
+def _of_limits(quotas: Sequence[QuotaStatus]) -> Sequence[AccountFinding]:
     """The limits that are used up, or nearly."""
     return [
-        Finding(
-            Severity.BAD if one.remaining == 0 else Severity.WARNING,
+        AccountFinding(
+            AccountSeverity.BAD if one.remaining == 0 else AccountSeverity.WARNING,
             f"The limit of {describe_quota(one)} is {'used up' if one.remaining == 0 else 'nearly used up'}",
             "View limits",
             "#limits",
@@ -139,16 +139,16 @@ def describe_quota(status: QuotaStatus) -> str:
     )
 
 
-def _of_keys(keys: KeyCounts) -> Sequence[Finding]:
+def _of_keys(keys: KeyCounts) -> Sequence[AccountFinding]:
     found = []
     if exposed := keys.groups[Hygiene.BROWSER_USE]:
         were = "was" if exposed == 1 else "were"
         words = f"{pluralize(exposed, 'key')} {were} sent by a browser, where visitors can read {_it(exposed)}"
-        found.append(Finding(Severity.BAD, words, "View keys", f"{KEYS_PAGE}?show={Hygiene.BROWSER_USE}"))
+        found.append(AccountFinding(AccountSeverity.BAD, words, "View keys", f"{KEYS_PAGE}?show={Hygiene.BROWSER_USE}"))
     if expiring := keys.expiring[0]:
         words = f"{pluralize(expiring, 'key')} {'expires' if expiring == 1 else 'expire'} within a day"
         path = f"{KEYS_PAGE}?show={Hygiene.EXPIRES_SOON}&sort=expires"
-        found.append(Finding(Severity.WARNING, words, "View keys", path))
+        found.append(AccountFinding(AccountSeverity.WARNING, words, "View keys", path))
     return found
 
 

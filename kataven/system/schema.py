@@ -14,7 +14,7 @@ OLDEST_SYSTEM_SERVED = "system_0005"
 `system_0007` only for the journal, `system_0008` only for servers behind a connection pooler, `system_0009` only for
 cutoffs and blocks of users and for the rotation policy of accounts, `system_0010` only for the history of revocation
 times, `system_0011` only for the e-mail domains of accounts, and `system_0012` only for temporary raises of limits and
-for the history of refused and failed requests. So the release can be deployed before the system database is upgraded."""
+for the history of refused and failed requests. So the release can be deployed before the database is upgraded."""
 
 SYSTEM_SCHEMA = Schema("system", "kataven.system.models:SystemBase.metadata", oldest=OLDEST_SYSTEM_SERVED)
 

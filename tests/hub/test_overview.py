@@ -18,7 +18,8 @@ from kataven.account.key_listing import GROUPS, Group, Hygiene, KeyCounts
 from kataven.dev.embedded.postgres import EmbeddedPostgres
 from kataven.dev.personas import ALICE, Persona
 from kataven.hub.pages import home
-from kataven.hub.verdict import Severity, UsageState, verdict
+from kataven.hub.verdict import AccountSeverity as Severity
+from kataven.hub.verdict import UsageState, verdict
 from kataven.identity.principal import Role
 from kataven.ratelimit.decision import QuotaStatus
 from kataven.ratelimit.policy import Quota
@@ -71,7 +72,13 @@ def test_unknown_usage_is_not_reported_as_well(state: UsageState) -> None:
     ("calls", "keys", "severity", "words", "path"),
     [
         ({CallOutcome.FAILED: 1}, counts(), Severity.BAD, "1 request failed", "/requests?outcome=failed"),
-        ({CallOutcome.LIMITED: 2}, counts(), Severity.WARNING, "2 requests exceeded", "/requests?outcome=limited"),
+        (
+            {CallOutcome.LIMITED: 2},
+            counts(),
+            Severity.WARNING,
+            "2 requests exceeded",
+            "/requests?outcome=limited",
+        ),
         (
             {CallOutcome.REFUSED: 20, CallOutcome.OK: 20},
             counts(),
