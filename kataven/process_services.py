@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Collection
 from functools import partial
+from typing import TYPE_CHECKING
 
 from flask import Flask, g
 
@@ -17,29 +18,21 @@ from kataven.account import people as seen_people
 from kataven.account.last_used_tracker import Uses
 from kataven.account.people import SeenPeopleTracker, Sighting
 from kataven.assembly import Foundation
-from kataven.authservice import codec
-from kataven.authservice.client import AuthServiceChannel, RemoteIssuer, RemoteVerifier
-from kataven.authservice.tls import TlsFiles
-from kataven.identity.fetch import HttpFetcher
 from kataven.identity.issuer import Issuer
 from kataven.identity.issuer_connection import IssuerConnection
-from kataven.identity.jwks import JwksClient
 from kataven.identity.scopes import KnownScopes
 from kataven.identity.signing import SigningRing
 from kataven.identity.verifier import Verifier
 from kataven.operations.journal_replay import JournalReplayer
 from kataven.people.access import PeopleAccess
 from kataven.people.confirmations import Bound, Confirmations, ConfirmingVerifier
-from kataven.people.introspection import Introspector
-from kataven.people.receiver import SecurityEventReceiver
-from kataven.people.replays import Replays
-from kataven.people.signed_events import SignedEvents
 from kataven.ratelimit.fallback_stats import FallbackCounters
 from kataven.ratelimit.limiter import Limiter
 from kataven.revocation.cache import CachingVerifier
 from kataven.revocation.revocation import Revocation
 from kataven.revocation.target import EVERYTHING, RevocationTarget
 from kataven.settings import OnOff, Settings
+from kataven.system.response_history import ResponseHistory
 from kataven.system.revocation_history import RevocationHistory
 from kataven.system.sessions import AccountSessions
 from kataven.usage import store as usage_store
@@ -56,6 +49,10 @@ from kataven.widget.capacity import Capacity
 from kataven.widget.flows import Widget
 from kataven.widget.key_guard import WidgetKeyGuard
 from kataven.widget.store import WidgetStore
+
+if TYPE_CHECKING:
+    from kataven.authservice.client import AuthServiceChannel
+    from kataven.people.receiver import SecurityEventReceiver
 
 
 def build_services(settings: Settings, app_name: str) -> Services:
@@ -76,6 +73,8 @@ def build_services(settings: Settings, app_name: str) -> Services:
         verifier = assembly.local_verifier(settings, parts, issuer_keys)
         issuer = assembly.local_issuer(settings)
     else:  # this process has no peppers
+        from kataven.authservice.client import RemoteIssuer, RemoteVerifier  # loads gRPC
+
         verifier, issuer = RemoteVerifier(auth_service), RemoteIssuer(auth_service)
     last_used = last_used_tracker.LastUsedTracker(partial(_store_last_used, parts.sessions, parts.revocation))
     # A worker acknowledges a key's revocation only after it has stored the key's first use on this worker, if any, so
@@ -111,6 +110,7 @@ def build_services(settings: Settings, app_name: str) -> Services:
         people_seen=SeenPeopleTracker(partial(_store_people, parts.sessions, settings.oidc_issuer)),
         metrics=metrics,
         usage=_usage(settings, parts, metrics),
+        response_history=ResponseHistory(parts.directory.database),
         revocation_history=BackgroundService("revocation history", history.start, history.stop),
         auth_service=auth_service,
         issuer_keys=issuer_keys,
@@ -127,6 +127,9 @@ def build_services(settings: Settings, app_name: str) -> Services:
 def _confirmations(settings: Settings, parts: Foundation, metrics: Metrics) -> Confirmations | None:
     if settings.oidc_introspection_seconds is None:
         return None
+    from kataven.identity.fetch import HttpFetcher
+    from kataven.people.introspection import Introspector
+
     connection = assembly.issuer_connection(settings)
     introspector = Introspector(
         settings.oidc_issuer,
@@ -149,6 +152,12 @@ def event_receiver(
     """
     if settings.events_audience is None:
         raise RuntimeError("KATAVEN_EVENTS_AUDIENCE is not set")
+    from kataven.identity.fetch import HttpFetcher
+    from kataven.identity.jwks import JwksClient
+    from kataven.people.receiver import SecurityEventReceiver
+    from kataven.people.replays import Replays
+    from kataven.people.signed_events import SignedEvents
+
     issuer = settings.events_issuer or settings.oidc_issuer
     # The connection to the OIDC issuer may have its own authorities and proxy; another transmitter does not.
     connection = assembly.issuer_connection(settings) if issuer == settings.oidc_issuer else IssuerConnection()
@@ -223,6 +232,10 @@ def _widget(settings: Settings, parts: Foundation, issuer: Issuer) -> Widget:
 def _auth_service(settings: Settings, metrics: Metrics) -> AuthServiceChannel | None:
     if settings.auth_service is None:
         return None
+    from kataven.authservice import codec
+    from kataven.authservice.client import AuthServiceChannel
+    from kataven.authservice.tls import TlsFiles
+
     metrics.create_auth_call_series((codec.VERIFY, codec.ISSUE, codec.CANDIDATES))
     tls = TlsFiles(*settings.auth_tls) if settings.auth_tls else None
     return AuthServiceChannel(settings.auth_service, tls, observe=metrics.record_auth_call)

@@ -23,7 +23,7 @@ from kataven.hub import (
     sign_in_audit,
     theme,
 )
-from kataven.hub.console import account, accounts, audit_log, health, keys, migrations
+from kataven.hub.console import account, accounts, audit_log, health, keys, migrations, new_account, wall
 from kataven.hub.console import people as console_people
 from kataven.hub.csrf_mask import mask
 from kataven.hub.page_blueprint import current_hub_request, is_path, page_of
@@ -63,11 +63,13 @@ BLUEPRINTS = (
     receipts.blueprint,
     try_it.blueprint,
     accounts.blueprint,
+    new_account.blueprint,
     account.blueprint,
     keys.blueprint,
     console_people.blueprint,
     migrations.blueprint,
     health.blueprint,
+    wall.blueprint,
     audit_log.blueprint,
 )
 PAGES = "kataven.pages"

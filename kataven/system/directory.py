@@ -7,9 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from time import monotonic
 from typing import Any
-from uuid import UUID
 
-from sqlalchemy import Connection, Row, Select, bindparam, select
+from sqlalchemy import Select, bindparam, select
 from sqlalchemy.exc import ProgrammingError
 
 from kataven.identity.people import UNRESTRICTED, Presented, Restrictions, is_after
@@ -21,6 +20,8 @@ from kataven.revocation.target import ANY_KEY, ANY_SUBJECT, RevocationTarget, Re
 from kataven.system import cutoffs, journal
 from kataven.system.addresses import DIRECT_URL, address_of
 from kataven.system.database import SystemDatabase
+from kataven.system.limit_raises import COLUMNS as RAISED_LIMITS_COLUMNS
+from kataven.system.limit_raises import RaisedLimits, raised_of
 from kataven.system.limits import COLUMNS as LIMIT_COLUMNS
 from kataven.system.limits import limits_of
 from kataven.system.models import Account, AccountRateLimits, AccountStatus, RegisteredServer
@@ -28,6 +29,7 @@ from kataven.system.rotation_policy import ROTATE_AFTER_DAYS
 from kataven.tenancy.directory import Tenant
 from kataven.tenancy.error_classification import is_about_schema
 from kataven.tenancy.prepared_statements import PREPARED
+from kataven.tenancy.serving.rows import RowQuery
 
 KNOWN_TO_CALLERS = frozenset({AccountStatus.ACTIVE, AccountStatus.SUSPENDED, AccountStatus.ARCHIVED})
 """Accounts with any other status are reported to callers as unknown."""
@@ -48,7 +50,8 @@ class AccountRecord:
     status: AccountStatus
     zitadel_org_id: str | None
     max_key_expiry_days: int | None
-    limits: Limits
+    base_limits: Limits
+    """The account's own limits, without a raise."""
     tenant: Tenant
     rotate_after_days: int | None = None
     """After how many days a secret of an API key is due for rotation; None: never."""
@@ -57,6 +60,14 @@ class AccountRecord:
     cutoff_mark: float = cutoffs.NO_MARK
     """The latest cutoff of any user in this account, in Unix seconds; infinity if a user is blocked. A token that is
     issued later needs no look-up."""
+    raised: RaisedLimits | None = None
+    """A temporary raise of the limits."""
+
+    @property
+    def limits(self) -> Limits:
+        """The limits that apply now. A raise ends here, in every worker at the same time, also in cached records."""
+        raised = self.raised
+        return self.base_limits if raised is None or monotonic() >= raised.until else raised.limits
 
     @property
     def open(self) -> bool:
@@ -78,6 +89,7 @@ def record_query() -> Select[*tuple[Any, ...]]:
             RegisteredServer.url,
             DIRECT_URL,
             ROTATE_AFTER_DAYS,
+            *RAISED_LIMITS_COLUMNS,
         )
         .join(RegisteredServer, Account.server == RegisteredServer.name)
         .join(AccountRateLimits, AccountRateLimits.account_id == Account.account_id, isouter=True)
@@ -85,10 +97,13 @@ def record_query() -> Select[*tuple[Any, ...]]:
 
 
 # Built once: building it takes half as long as executing it.
-_RECORD = record_query().where(Account.account_id == bindparam("account")).prefix_with(PREPARED)
-_RECORD_WITH_JOURNAL = _RECORD.add_columns(journal.listed().label("revoked_keys"))
-_RECORD_WITH_CUTOFFS = _RECORD_WITH_JOURNAL.add_columns(*cutoffs.account_mark())
-_RECORD_AND_PERSON = _RECORD_WITH_CUTOFFS.add_columns(*cutoffs.of_person())
+_OF_ACCOUNT = record_query().where(Account.account_id == bindparam("account")).prefix_with(PREPARED)
+_AND_JOURNAL = _OF_ACCOUNT.add_columns(journal.listed().label("revoked_keys"))
+_AND_CUTOFFS = _AND_JOURNAL.add_columns(*cutoffs.account_mark())
+_RECORD = RowQuery(_OF_ACCOUNT)
+_RECORD_WITH_JOURNAL = RowQuery(_AND_JOURNAL)
+_RECORD_WITH_CUTOFFS = RowQuery(_AND_CUTOFFS)
+_RECORD_AND_PERSON = RowQuery(_AND_CUTOFFS.add_columns(*cutoffs.of_person()))
 
 JOURNAL_RETRY_SECONDS = 60.0
 """How often to check whether a system database without a journal has been migrated."""
@@ -96,30 +111,32 @@ JOURNAL_RETRY_SECONDS = 60.0
 
 def record_of(
     database: SystemDatabase,
-    row: Row[*tuple[Any, ...]],
+    row: Any,
     revoked_keys: journal.Generations | None = None,
     cutoff_mark: float = cutoffs.NO_MARK,
 ) -> AccountRecord:
     """Convert a row of `record_query`."""
+    base_limits = limits_of(row)
     return AccountRecord(
         account=row.account_id,
         name=row.account_name,
         status=AccountStatus(row.status),
         zitadel_org_id=row.zitadel_org_id,
         max_key_expiry_days=row.max_key_expiry_days,
-        limits=limits_of(row),
+        base_limits=base_limits,
         tenant=address_of(database, row.url, row.direct_url).tenant(
             row.account_id, row.database_name, row.schema_revision
         ),
         rotate_after_days=row.rotate_after_days,
         revoked_keys=revoked_keys,
         cutoff_mark=cutoff_mark,
+        raised=raised_of(row, base_limits, monotonic),
     )
 
 
-def _listed_keys(row: Row[*tuple[Any, ...]]) -> journal.Generations | None:
+def _listed_keys(row: Any) -> journal.Generations | None:
     """The journalled keys in a row of `_RECORD` or `_RECORD_WITH_JOURNAL`; None if they are too many."""
-    found: journal.Generations = row._mapping.get("revoked_keys") or journal.EMPTY
+    found: journal.Generations = getattr(row, "revoked_keys", None) or journal.EMPTY
     return found if len(found) <= journal.MAX_LISTED else None
 
 
@@ -234,39 +251,39 @@ class Directory:
 
         `person` receives what the same statement read about a user.
         """
-        with self.database.reading() as session:
-            row = self._read_row(session.connection(), account, person)  # columns need no ORM
+        row = self._read_row(account, person)
         if row is None or row.status not in KNOWN_TO_CALLERS:
             return None
-        mark = cutoffs.mark_of(row) if "has_blocks" in row._mapping else cutoffs.NO_MARK
+        mark = cutoffs.mark_of(row) if hasattr(row, "has_blocks") else cutoffs.NO_MARK
         return record_of(self.database, row, _listed_keys(row), mark)
 
-    def _read_row(
-        self, connection: Connection, account: str, person: PersonRead | None
-    ) -> Row[*tuple[Any, ...]] | None:
+    def _read_row(self, account: str, person: PersonRead | None) -> Any | None:
         try:
             # Tried every time, unlike the journal: a worker that assumes that no cutoffs exist must not continue to do
             # so after the system database was migrated and the first cutoff was written.
             if person is None:
-                return connection.execute(_RECORD_WITH_CUTOFFS, {"account": account}).first()
-            row = connection.execute(_RECORD_AND_PERSON, {"account": account, "subject": UUID(person.subject)}).first()
+                return self._first(_RECORD_WITH_CUTOFFS, account=account)
+            row = self._first(_RECORD_AND_PERSON, account=account, subject=person.subject)
             if row is not None:
                 person.restrictions, person.everywhere = cutoffs.restrictions_of(row), cutoffs.everywhere_of(row)
             return row
         except ProgrammingError as error:
             if not is_about_schema(error):
                 raise  # otherwise not migrated to `system_0009` yet
-        return self._read_row_of_earlier_schema(connection, account)
+        return self._read_row_of_earlier_schema(account)
 
-    def _read_row_of_earlier_schema(self, connection: Connection, account: str) -> Row[*tuple[Any, ...]] | None:
+    def _read_row_of_earlier_schema(self, account: str) -> Any | None:
         if self._clock() >= self._no_journal_until:
             try:
-                return connection.execute(_RECORD_WITH_JOURNAL, {"account": account}).first()
+                return self._first(_RECORD_WITH_JOURNAL, account=account)
             except ProgrammingError as error:
                 if not is_about_schema(error):
                     raise
                 self._no_journal_until = self._clock() + JOURNAL_RETRY_SECONDS  # not migrated to `system_0007` yet
-        return connection.execute(_RECORD, {"account": account}).first()
+        return self._first(_RECORD, account=account)
+
+    def _first(self, query: RowQuery, **values: str) -> Any | None:
+        return query.first(self.database.rows(query, values))
 
     def is_journalled(
         self, account: str, listed: journal.Generations | None, key_id: str, generation: int | None = None

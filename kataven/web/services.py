@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from flask import Flask, current_app
 
 from kataven.account.last_used_tracker import LastUsedTracker
 from kataven.account.people import SeenPeopleTracker
-from kataven.authservice.client import AuthServiceChannel
 from kataven.identity.issuer import Issuer
 from kataven.identity.jwks import JwksClient
 from kataven.identity.scopes import KnownScopes
@@ -20,6 +20,7 @@ from kataven.ratelimit.fallback_stats import FallbackCounters
 from kataven.ratelimit.limiter import Limiter
 from kataven.revocation.revocation import Revocation
 from kataven.system.directory import Directory
+from kataven.system.response_history import ResponseHistory
 from kataven.tenancy.serving.histories import ServerHistories
 from kataven.tenancy.serving.registry import EngineRegistry
 from kataven.usage.policy import UsagePolicy
@@ -28,6 +29,9 @@ from kataven.web.internal_access import InternalAccess
 from kataven.web.metrics import Metrics
 from kataven.web.metrics_publisher import MetricsPublisher
 from kataven.widget.flows import Widget
+
+if TYPE_CHECKING:
+    from kataven.authservice.client import AuthServiceChannel
 
 EXTENSION = "kataven"
 
@@ -91,6 +95,8 @@ class Services:
     usage: UsageRecorder | None = None
     """Records the usage of accounts; None if that is disabled."""
     revocation_history: BackgroundService | None = None
+    response_history: ResponseHistory | None = None
+    """Counts refused and failed requests; None in processes that serve none."""
     """Records how long revocations take."""
     internal_access: InternalAccess = field(default_factory=InternalAccess)
     """Authorizes requests for metrics and for the status of the installation."""
@@ -157,6 +163,11 @@ class Services:
             BackgroundService("usage tracker", self.last_used.start, self.last_used.stop),
             BackgroundService("user tracker", self.people_seen.start, self.people_seen.stop),
             *([] if self.revocation_history is None else [self.revocation_history]),
+            *(
+                []
+                if self.response_history is None
+                else [BackgroundService("response history", self.response_history.start, self.response_history.stop)]
+            ),
             *([] if self.usage is None else [BackgroundService("usage", self.usage.start, self.usage.stop)]),
         )
         object.__setattr__(self, "background", background)

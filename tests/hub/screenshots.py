@@ -41,6 +41,8 @@ OWNERS = {
 }
 CONSOLE = {
     "console-accounts": "/console",
+    "console-accounts-by-requests": "/console?sort=requests",
+    "console-new-account": "/console/new-account",
     "console-accounts-none": "/console?q=nobody-there",
     "console-account": "/console/accounts/acme",
     "console-keys": "/console/accounts/acme/keys",
@@ -49,6 +51,7 @@ CONSOLE = {
     "console-migrations-checked": "/console/migrations?check=1",
     "console-health": "/console/health",
     "console-trail": "/console/trail",
+    "console-wall": "/console/wall",
     "console-trail-none": "/console/trail?account=nobody-there",
 }
 LARGE = {
@@ -212,7 +215,7 @@ def as_olivia(user: ChromeUser, camera: Camera) -> None:
     user.go("/console/accounts/acme")
     user.press("Suspend account")
     camera.take("console-account-problem")
-    user.go("/console")
+    user.go("/console/new-account")
     user.press("Create account")
     camera.take("console-accounts-problem")
     user.go("/console/migrations")

@@ -19,7 +19,8 @@ from werkzeug.test import TestResponse
 
 from kataven.dev.personas import ALICE, BOB, OLIVIA, Persona
 from kataven.hub.page_blueprint import is_called_by_issuer, is_called_while_typing, refill_of
-from kataven.operations import revocation_measurement
+from kataven.operations import limit_raises, revocation_measurement
+from kataven.operations.operator import Operator
 from kataven.people.access import Cause
 from kataven.revocation import EVERYTHING
 from kataven.system.schema import ACCOUNT_SCHEMA
@@ -106,6 +107,12 @@ def account(*steps: str) -> Callable[[HubBrowser, AppHarness], Things]:
         return {"account": name}
 
     return made
+
+
+def raised_account(browser: HubBrowser, harness: AppHarness) -> Things:
+    things = account()(browser, harness)
+    limit_raises.raise_limits(Operator("test", harness.services), things["account"], {"concurrent": 2_000}, 1)
+    return things
 
 
 def account_with_key(browser: HubBrowser, harness: AppHarness) -> Things:
@@ -218,11 +225,25 @@ EXAMPLES: dict[str, Example] = {
     "/settings/widget-keys/<key_id>/remove": Example(
         "/settings/widget-keys/{key_id}", then="gone", prepare=new_widget_key
     ),
+    "/audit-log/export": Example("/audit-log", {"format": "csv"}, {"format": "ndjson"}, "done"),
     "/widget": Example("/widget", {"title": "One"}, {"launcher_label": "Two"}, "shown"),
-    "/console/accounts": Example(
-        "/console", {"account": "{name}", "name": "One"}, {"account": "{name}", "name": "Two"}, "said", OLIVIA, new_name
+    "/console/new-account": Example(
+        "/console/new-account",
+        {"account": "{name}", "name": "One"},
+        {"account": "{name}", "name": "Two"},
+        "said",
+        OLIVIA,
+        new_name,
     ),
     "/console/accounts/<account>/limits": of_account({"per_day": "2000001"}, {"concurrent": "7"}, "shown"),
+    "/console/accounts/<account>/raise": of_account(
+        {"raised_per_minute": "1000001", "raised_per_hour": "1000001", "raised_per_day": "1000001"},
+        {"raised_concurrent": "2000"},
+        "done",
+    ),
+    "/console/accounts/<account>/end-raise": Example(
+        "/console/accounts/{account}", then="done", person=OLIVIA, prepare=raised_account
+    ),
     "/console/accounts/<account>/policy": of_account({"max_days": "30"}, {"max_days": "60"}, "shown"),
     "/console/accounts/<account>/suspend": of_account(CONFIRMED, CONFIRMED, "said"),
     "/console/accounts/<account>/archive": of_account(CONFIRMED, CONFIRMED, "said"),
@@ -240,6 +261,7 @@ EXAMPLES: dict[str, Example] = {
     "/console/accounts/<account>/keys/<key_id>/revoke": Example(
         "/console/accounts/{account}/keys/{key_id}", then="done", person=OLIVIA, prepare=account_with_key
     ),
+    "/console/trail/export": Example("/console/trail", {"format": "csv"}, {"format": "ndjson"}, "done", person=OLIVIA),
     "/console/migrations": Example(
         "/console/migrations",
         {"confirm": ACCOUNT_SCHEMA.head, "account": "acme"},

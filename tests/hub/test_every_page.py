@@ -59,6 +59,7 @@ EXAMPLES = {
     "/audit-log": "/audit-log",
     "/auth/callback": "/auth/callback",
     "/console": "/console",
+    "/console/new-account": "/console/new-account",
     "/docs/session": "/docs/session",
     "/help/sign-in": "/help/sign-in",
     "/sent/<place>": "/sent/1",
@@ -71,6 +72,7 @@ EXAMPLES = {
     "/console/migrations/run": "/console/migrations/run",
     "/console/people": "/console/people",
     "/console/trail": "/console/trail",
+    "/console/wall": "/console/wall",
     "/people": "/people",
     "/receipts/<receipt_id>": "/receipts/{receipt}",
     "/receipts/<receipt_id>/json": "/receipts/{receipt}/json",
@@ -92,6 +94,11 @@ EXAMPLES = {
 MORE = (
     "/audit-log?action=api_key&actor=alice&target=Server",
     "/console?q=bank",
+    "/console?sort=requests",
+    "/console/wall?part=live",
+    "/console/health?part=live",
+    "/console?sort=connections&status=active",
+    "/console?sort=created",
     f"/console/accounts/{ACCOUNT}/keys?q=server&status=active",
     "/console/trail?q=bulk&actor=jwt:operator-1",
     "/console/migrations?q=bank",
@@ -99,6 +106,12 @@ MORE = (
     "/settings/api-keys?q=server&show=never_used&sort=name",
 )
 """The same pages with filters."""
+CONTENT = {
+    "/console/accounts/<account>/keys",
+    "/console/accounts/<account>/keys/<key_id>",
+    "/console/accounts/<account>/people",
+}
+"""Pages of the console that show an account's own data."""
 OTHERWISE = {"/sign-in": {200, 303}, "/auth/callback": {303, 400}, "/sent/<place>": {303}}
 """Pages that redirect regardless of the role."""
 PEOPLE = {"owner": ALICE, "member": BOB, "operator": OLIVIA}
@@ -111,6 +124,8 @@ class Cost:
     status: int = 0
     bytes: int = 0
     statements: list[str] = field(default_factory=list)
+    databases: set[str] = field(default_factory=set)
+    """The databases that the request used."""
     redis_calls: int = 0
 
 
@@ -119,9 +134,10 @@ def counting_queries() -> Iterator[Cost]:
     """Count the queries of this thread: SQL statements, and Redis round trips."""
     cost, thread = Cost(), threading.get_ident()
 
-    def statement(_connection: Any, _cursor: Any, words: str, *_: Any) -> None:
+    def statement(connection: Any, _cursor: Any, words: str, *_: Any) -> None:
         if threading.get_ident() == thread:
             cost.statements.append(words)
+            cost.databases.add(connection.engine.url.database)
 
     def counting(send: Any) -> Any:
         def counted_send(*arguments: Any, **options: Any) -> Any:
@@ -254,6 +270,18 @@ def test_every_page_is_accessible_to_the_declared_roles_only(results: WalkResult
         if cost.status not in expected:
             wrong.append((path, role, cost.status, expected))
     assert wrong == []
+
+
+def test_console_pages_use_no_database_of_an_account(results: WalkResults) -> None:
+    """An unresponsive database server must not delay the console. Pages of an account's content read its database."""
+    declared = rules(results.hub)
+    system = "kataven_every_page"
+    elsewhere = {
+        path: sorted(cost.databases - {system})
+        for (rule, path, role), cost in results.large.items()
+        if role == "operator" and declared[rule] == OPERATORS and rule not in CONTENT and cost.databases - {system}
+    }
+    assert elsewhere == {}
 
 
 def test_number_of_queries_is_independent_of_the_number_of_rows(results: WalkResults) -> None:

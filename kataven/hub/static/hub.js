@@ -142,3 +142,19 @@ for (const form of document.querySelectorAll("[data-selection]")) {
   form.addEventListener("change", update);
   addEventListener("pageshow", update); // the browser restores the selection when the user goes back
 }
+
+// The wall: show how old it is, and mark it if it is not refreshed any more.
+const wallAge = document.getElementById("wall-age");
+if (wallAge) {
+  let updated = Date.now();
+  document.body.addEventListener("htmx:afterSwap", () => { updated = Date.now(); });
+  setInterval(() => {
+    const seconds = Math.round((Date.now() - updated) / 1000);
+    const stale = seconds > 15;
+    wallAge.textContent = stale ? `STALE: not updated for ${seconds} s` : `Updated ${seconds} s ago`;
+    document.documentElement.classList.toggle("stale", stale);
+    const announced = document.getElementById("wall-stale");
+    const words = stale ? "The wall is not being updated." : "";
+    if (announced.textContent !== words) announced.textContent = words;
+  }, 1000);
+}
