@@ -77,6 +77,17 @@ def read_without_usage(session: Session, receipt_id: UUID) -> StoredReceipt:
     return StoredReceipt(event, event.detail["receipt"], None, None)
 
 
+def ending(session: Session, target: UUID, code: str) -> AuditEvent | None:
+    """The latest change because of which calls of a key or user are refused with this code, if it has a receipt."""
+    actions = [action for action, codes in CODES.items() if code in codes]
+    if not actions:
+        return None
+    changes = select(AuditEvent).where(
+        AuditEvent.target == str(target), AuditEvent.action.in_(actions), AuditEvent.detail.has_key("receipt")
+    )
+    return session.scalars(changes.order_by(AuditEvent.created_at.desc()).limit(1)).first()
+
+
 def changed_together(session: Session, event: AuditEvent) -> Sequence[AuditEvent]:
     """The events of the other keys that the same request changed: the receipt covers all of them."""
     if event.request_id is None:

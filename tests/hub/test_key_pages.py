@@ -90,6 +90,9 @@ def test_unused_secret_is_replaced_with_a_receipt(harness: AppHarness, alice: Hu
     assert f"…{old[-8:]} remains accepted" in page.text
     page = alice.post(f"{path}/rotate", {"grace": "60"})
     assert re.search(rf"The unused secret …{lost[-8:]} is refused: \d+ of \d+ workers confirmed", page.text)
+    receipt = re.search(r'after \d+ ms\. <a href="([^"]+)">View receipt</a></p>', page.text)
+    assert receipt
+    assert "Rotated" in alice.get(receipt[1]).text
     assert (outcome(harness, lost), outcome(harness, old)) == (ROTATED, ACCEPTED)
 
 

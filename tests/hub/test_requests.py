@@ -295,6 +295,8 @@ def test_revoked_key_is_explained_with_a_link_to_its_page(harness: AppHarness, a
     assert "403 paused_credential" in words
     assert "can resume it, in the Hub" in words
     assert "Principal decided" in words
+    assert "UTC by Alice : View the receipt" in words
+    assert "Paused Revoked server" in text_of(alice.get(link(page, "View the receipt")).text)
     assert f'href="{KEYS}/{key_id}"' in page
 
 

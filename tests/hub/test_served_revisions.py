@@ -144,6 +144,25 @@ def test_every_page_works_or_returns_503_at_every_supported_revision(world: Worl
     assert not found, "\n".join(found)
 
 
+def test_pages_work_without_tables_for_usage(world: World, hub: Hub) -> None:
+    """Keys can be listed, checked and revoked, and receipts read, before usage is recorded."""
+    owner, key = owner_of(world, hub), f"/settings/api-keys/{world.api_key()[0]}"
+    receipt = world.receipt()
+    has_usage = world.revision >= "account_0006"
+    for path, missing in (
+        ("/settings/api-keys", None),
+        (key, "Calls are not recorded yet"),
+        (f"{key}/revoke", None),
+        (f"/settings/api-keys/bulk?action=revoke&ids={world.api_key()[0]}", None),
+        (f"/receipts/{receipt}", "Refused calls are not counted"),
+        ("/requests", "Requests are not recorded yet"),
+        ("/requests/unknown", "Requests are not recorded yet"),
+    ):
+        page = owner.get(path)
+        assert page.status_code == (404 if path == "/requests/unknown" and has_usage else 200), path
+        assert missing is None or (missing in page.text) is not has_usage, path
+
+
 def test_every_account_command_works_or_prints_one_line_at_every_supported_revision(world: World) -> None:
     run, account = world.harness.app.test_cli_runner().invoke, world.account
     dump = ""

@@ -12,7 +12,7 @@ from pydantic import BeforeValidator, Field
 from werkzeug.wrappers import Response as AnyResponse
 
 from kataven.account import api_keys, rotation
-from kataven.hub.formatting import describe_change, describe_revocation, with_receipt
+from kataven.hub.formatting import describe_change, describe_revocation, notice_with_link, with_receipt
 from kataven.hub.page_blueprint import MANAGERS, HubRequest, new_form_id, read_form, render, see_other
 from kataven.hub.pages.api_keys import list_state
 from kataven.hub.pages.api_keys.blueprint import KEY, blueprint
@@ -81,7 +81,9 @@ def rotate_api_key(hub_request: HubRequest, key_id: UUID) -> AnyResponse:
         key=key,
         text=issued.text,
         secrets=secrets,
-        receipt=None if receipt is None else describe_revocation(receipt),
+        receipt=None
+        if receipt is None
+        else notice_with_link(with_receipt(f"{describe_revocation(receipt)}.", receipt)),
         api_url=hub_services().api_url,
         state=state,
     )

@@ -13,14 +13,15 @@ from werkzeug.wrappers import Response as AnyResponse
 
 from kataven.account.errors import NotFound
 from kataven.account.models import LoggedRequest
+from kataven.hub.formatting import RECEIPTS
 from kataven.hub.page_blueprint import MEMBERS, HubRequest, render
 from kataven.hub.pages.requests import filters
 from kataven.hub.pages.requests.blueprint import HOME, blueprint
 from kataven.hub.pages.requests.rows import RequestRow, row_of
 from kataven.ratelimit.policy import LIMIT_FIELDS
 from kataven.tenancy.errors import SchemaMismatch
-from kataven.usage import callers, requests
-from kataven.usage.outcomes import RequestStep
+from kataven.usage import callers, receipts, requests
+from kataven.usage.outcomes import CallOutcome, RequestStep
 from kataven.usage.requests import ExplainedStep, StepResult
 from kataven.web.explanations import EXPLANATIONS
 from kataven.web.problems import PROBLEM_TYPES
@@ -79,6 +80,9 @@ def show_request(hub_request: HubRequest, given: str) -> AnyResponse:
             row = None if logged is None else row_of(logged, names, with_addresses=hub_request.may_manage)
             limits = [] if logged is None else _limits(logged)
             step = RequestStep.EDGE if logged is None else RequestStep(logged.step)
+            ended = None
+            if logged is not None and logged.outcome == CallOutcome.REFUSED and hub_request.may_manage:
+                ended = receipts.ending(session, logged.caller, logged.code)
     except SchemaMismatch:
         return render("requests/not_recorded.html")
     if row is None:
@@ -95,6 +99,8 @@ def show_request(hub_request: HubRequest, given: str) -> AnyResponse:
         explanation=EXPLANATIONS.get(row.code),
         decided=STEPS[step][0],
         around=_around(row),
+        ended=ended,
+        ended_path=None if ended is None else f"{RECEIPTS}{ended.id}",
     )
 
 
