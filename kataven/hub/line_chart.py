@@ -10,13 +10,13 @@ from typing import Final
 
 WIDTH, HEIGHT = 720.0, 160.0
 TICKS: Final = (1, 10, 100, 1_000, 10_000)
-LEAST: Final = 0.5
-"""The milliseconds at the bottom of the chart."""
+LEAST: Final = 1.0
+"""The milliseconds at the bottom of the chart. Shorter times are drawn there."""
 
 
 @dataclass(frozen=True, slots=True)
 class LatencyLine:
-    """A line, as the path of an SVG. It has a gap for each minute without a value, and a dot for a lone minute."""
+    """A line, as the path of an SVG. It has a gap for each minute without a value."""
 
     name: str
     shape: str
@@ -28,7 +28,7 @@ class LatencyChart:
 
     lines: Sequence[LatencyLine]
     ticks: Sequence[tuple[int, float]]
-    """The milliseconds of each line of the scale, and its height in the drawing."""
+    """The milliseconds of each line of the scale, and its height in the drawing: evenly spaced."""
     target_y: float
     times: Sequence[str]
     """The labels of the time axis, evenly spaced."""
@@ -64,7 +64,8 @@ def _path(values: Sequence[Value], start: datetime, minutes: int, height: Callab
     shape, before = "", -2
     for at, value in values:
         minute = round((at - start).total_seconds() / 60)
-        x = round(WIDTH * (minute + 0.5) / minutes, 1)
-        shape += f"{'L' if minute == before + 1 else 'M'}{x:g} {height(value):g}h.01"
+        step = WIDTH / minutes
+        shape += f"{'L' if minute == before + 1 else 'M'}{round(step * (minute + 0.2), 1):g} {height(value):g}"
+        shape += f"h{round(step * 0.6, 1):g}"
         before = minute
     return shape

@@ -92,7 +92,10 @@ def page(
     start: AccountPosition | None = None,
     order: AccountOrder = AccountOrder.NAME,
 ) -> AccountPage:
-    """A page of up to `limit` of the accounts that `matching` finds."""
+    """A page of up to `limit` accounts with the given status.
+
+    Only accounts whose id, name or Zitadel organisation contains `text`, ignoring case.
+    """
     found = _matching(text, status).limit(limit + 1)
     if start is not None and start.backwards:
         rows = session.scalars(_from(found, order, start)).all()
@@ -103,10 +106,26 @@ def page(
     return AccountPage(rows[:limit], has_previous=start is not None, has_next=len(rows) > limit)
 
 
-def matching(session: Session, text: str, status: AccountStatus | None, limit: int) -> Sequence[Account]:
-    """Up to `limit` accounts whose id, name or Zitadel organisation contains `text`, ignoring case, and with the given
-    status, ordered by name."""
-    return session.scalars(_matching(text, status).order_by(Account.account_id).limit(limit)).all()
+@dataclass(frozen=True, slots=True)
+class AccountLocation:
+    """The database of an account."""
+
+    account: str
+    server: str
+    database: str
+
+
+def locations(session: Session, text: str, status: AccountStatus | None, limit: int) -> Sequence[AccountLocation]:
+    """Up to `limit` of the accounts that `page` finds, in any order. Loading whole rows would take much longer."""
+    columns = (Account.account_id, Account.server, Account.database_name)
+    found = _matching(text, status).with_only_columns(*columns).limit(limit)
+    return [AccountLocation(*row) for row in session.execute(found)]
+
+
+def named(session: Session, names: Sequence[str]) -> Sequence[Account]:
+    """These accounts, in this order. Accounts that do not exist are omitted."""
+    found = {row.account_id: row for row in session.scalars(select(Account).where(Account.account_id.in_(names)))}
+    return [found[name] for name in names if name in found]
 
 
 def _matching(text: str, status: AccountStatus | None) -> Select[Account]:

@@ -465,7 +465,9 @@ def test_long_dependency_message_fits_a_phone(user: ChromeUser) -> None:
     user.size(*PHONE)
     user.go("/console/health")
     said = "failing: schema is at system_0001, this release serves system_0005; run `flask migrations upgrade --system`"
-    user.chrome.execute_script("document.querySelector('.tag').textContent = arguments[0]", said)
+    user.chrome.execute_script(
+        "document.querySelector('#dependencies ~ .scroll td:last-child').textContent = arguments[0]", said
+    )
     assert user.overflow() == 0
 
 
@@ -559,3 +561,42 @@ def test_sign_out_ends_the_session_at_the_issuer_too(user: ChromeUser) -> None:
     user.chrome.back()
     user.go("/")
     assert "Sign in" in user.find("h1").text
+
+
+# Pages of the console that refresh themselves
+
+
+def text_of(user: ChromeUser, selector: str) -> str:
+    found: str = user.chrome.execute_script("return document.querySelector(arguments[0])?.textContent ?? ''", selector)
+    return found
+
+
+@pytest.mark.parametrize(("path", "part"), [("/console/health", "#live"), ("/console/wall", "#wall")])
+def test_page_replaces_its_live_part(user: ChromeUser, path: str, part: str) -> None:
+    user.sign_in_once(OLIVIA)
+    user.size(*DESKTOP)
+    user.go(path)
+    user.chrome.execute_script("document.querySelector(arguments[0]).dataset.old = 'yes'", part)
+    is_old = "return document.querySelector(arguments[0]).dataset.old === 'yes'"
+    wait_until(lambda: user.chrome.execute_script(is_old, part) is False, 20)
+    assert user.violations() == []
+
+
+def test_frozen_wall_is_marked_as_stale_and_recovers(user: ChromeUser) -> None:
+    user.sign_in_once(OLIVIA)
+    user.size(*DESKTOP)
+    user.go("/console/wall")
+    wait_until(lambda: text_of(user, "#wall-age").endswith("s ago"), 20)
+    user.chrome.execute_script("document.documentElement.dataset.staleAfter = 1")
+    user.chrome.execute_cdp_cmd("Network.enable", {})
+    offline = {"offline": True, "latency": 0, "downloadThroughput": -1, "uploadThroughput": -1}
+    user.chrome.execute_cdp_cmd("Network.emulateNetworkConditions", offline)
+    try:
+        wait_until(lambda: text_of(user, "#wall-age").startswith("STALE"), 20)
+        assert text_of(user, "#wall-stale") == "The wall is not being updated."
+        assert user.violations() == []
+    finally:
+        user.chrome.execute_cdp_cmd("Network.emulateNetworkConditions", {**offline, "offline": False})
+    user.chrome.execute_script("document.documentElement.dataset.staleAfter = 15")
+    wait_until(lambda: text_of(user, "#wall-age").startswith("Updated"), 20)
+    assert text_of(user, "#wall-stale") == ""

@@ -181,7 +181,7 @@ def test_accounts_are_sorted_and_paginate_in_each_order(
                 {"age": age, "id": name + mark},
             )
     counts = {f"one{mark}": 5, f"two{mark}": 7, f"three{mark}": 5}
-    monkeypatch.setattr(accounts, "used_today", lambda limits: {name: counts[name] for name in limits})
+    monkeypatch.setattr(accounts, "used_today", lambda names: {name: counts[name] for name in names})
     monkeypatch.setattr(
         accounts,
         "server_states",

@@ -78,7 +78,7 @@ def test_lines_have_gaps_and_stay_within_the_drawing() -> None:
     values = [(NOW, 0.1), (NOW + timedelta(minutes=1), 10.0), (NOW + timedelta(minutes=5), 10**6)]
     chart = line_chart.draw([("p99", values)], NOW, 60, 10.0)
     (line,) = chart.lines
-    assert line.shape == f"M6 {HEIGHT:g}h.01L18 {chart.target_y:g}h.01M66 0h.01"
+    assert line.shape == f"M2.4 {HEIGHT:g}h7.2L14.4 {chart.target_y:g}h7.2M62.4 0h7.2"
     assert [tick for tick, _ in chart.ticks] == [1, 10, 100, 1_000, 10_000]
     assert chart.times == ["12:00", "12:15", "12:30", "12:45"]
     assert chart.view_box == f"0 0 {WIDTH:g} {HEIGHT:g}"

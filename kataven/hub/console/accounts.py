@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -26,8 +27,8 @@ from kataven.hub.console.lists import (
 from kataven.hub.console.usage import used_today
 from kataven.hub.page_blueprint import OPERATORS, HubRequest, PageBlueprint, render
 from kataven.hub.server_watch import ServerState
-from kataven.system import accounts, limits, servers
-from kataven.system.accounts import AccountOrder, AccountPage, AccountPosition
+from kataven.system import accounts, servers
+from kataven.system.accounts import AccountLocation, AccountOrder, AccountPage, AccountPosition
 from kataven.system.models import Account, AccountStatus, RegisteredServer
 
 blueprint = PageBlueprint("console", __name__, "account")
@@ -112,11 +113,10 @@ def show_accounts(hub_request: HubRequest) -> AnyResponse:
         counts = accounts.count_by_status(session, search.text) if search.can_match else {}
         registered = [server for server, _ in servers.listing(session)]
         listed = _listed(hub_request, session, registered, search, status, order)
-        limits_of_shown = limits.of_accounts(session, [account.account_id for account in listed.page.rows])
     states = server_states(hub_request, registered, listed.page.rows)
     return render(
         "console/accounts.html",
-        rows=_rows(listed.page.rows, states, used_today(limits_of_shown)),
+        rows=_rows(listed.page.rows, states, used_today([account.account_id for account in listed.page.rows])),
         chips=_chips(counts, status),
         headings=[(label, _path(sort=by) if by else None, by is order, cell) for label, by, cell in COLUMNS],
         sorts=SORTS,
@@ -144,13 +144,13 @@ def _listed(
         return Ranked(found, created)
     problem = None
     if order is not ListOrder.NAME:
-        matching = accounts.matching(session, search.text, status, MAX_RANKED + 1)
+        matching = accounts.locations(session, search.text, status, MAX_RANKED + 1)
         problem = f"More than {MAX_RANKED:,} accounts match, so they are sorted by name. Narrow the search."
         if len(matching) <= MAX_RANKED:
-            values = _values(hub_request, session, registered, matching, order)
+            values = _values(hub_request, registered, matching, order)
             problem = "Redis is unavailable, so the accounts are sorted by name."
             if values is not None:
-                return Ranked(_ranked(matching, values, start), values)
+                return Ranked(_ranked(session, values, start), values)
     return Ranked(accounts.page(session, search.text, status, PAGE_SIZE, by_name(start)), None, problem)
 
 
@@ -165,41 +165,29 @@ def _by_creation(start: ListPosition | None) -> AccountPosition | None:
 
 
 def _values(
-    hub_request: HubRequest,
-    session: Session,
-    registered: Sequence[RegisteredServer],
-    found: Sequence[Account],
-    order: ListOrder,
+    hub_request: HubRequest, registered: Sequence[RegisteredServer], found: Sequence[AccountLocation], order: ListOrder
 ) -> Mapping[str, int] | None:
     """The number by which each account is sorted; None if Redis is unavailable."""
     if order is ListOrder.REQUESTS:
-        used = used_today(limits.of_accounts(session, [account.account_id for account in found]))
-        return {name: count or 0 for name, count in used.items()} if used or not found else None
+        used = used_today([one.account for one in found])
+        return used if used or not found else None
     states = server_states(hub_request, registered)
-    return {
-        account.account_id: states[account.server].connections_by_database.get(account.database_name, 0)
-        for account in found
-    }
+    return {one.account: states[one.server].connections_by_database.get(one.database, 0) for one in found}
 
 
-def _ranked(found: Sequence[Account], values: Mapping[str, int], start: ListPosition | None) -> AccountPage:
+def _ranked(session: Session, values: Mapping[str, int], start: ListPosition | None) -> AccountPage:
     """The page at a position. The numbers change between two pages, so it is a position in the order, not an index."""
-    ranked = sorted(found, key=lambda account: (-values[account.account_id], account.account_id))
-    keys = [(-values[account.account_id], account.account_id) for account in ranked]
+    keys = sorted((-value, account) for account, value in values.items())
     first = 0
     if start is not None:
         here = (-(start.value or 0), start.account)
-        if start.backwards:
-            first = max(0, sum(key < here for key in keys) - PAGE_SIZE)
-        else:
-            first = sum(key <= here for key in keys)
+        first = max(0, bisect_left(keys, here) - PAGE_SIZE) if start.backwards else bisect_right(keys, here)
     end = first + PAGE_SIZE
-    return AccountPage(ranked[first:end], has_previous=first > 0, has_next=end < len(ranked))
+    rows = accounts.named(session, [account for _, account in keys[first:end]])
+    return AccountPage(rows, has_previous=first > 0, has_next=end < len(keys))
 
 
-def _rows(
-    found: Sequence[Account], states: Mapping[str, ServerState], used: Mapping[str, int | None]
-) -> list[AccountRow]:
+def _rows(found: Sequence[Account], states: Mapping[str, ServerState], used: Mapping[str, int]) -> list[AccountRow]:
     return [
         AccountRow(
             account.account_id,

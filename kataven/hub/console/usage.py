@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from kataven.hub.session_middleware import hub_services
 from kataven.ratelimit.decision import QuotaStatus
-from kataven.ratelimit.policy import Limits
+from kataven.ratelimit.policy import DAY, LIMIT_FIELDS, Limits
+
+_DAY = next(limit for limit in LIMIT_FIELDS if limit.seconds == DAY)
 
 
 def account_quotas(account: str, limits: Limits) -> tuple[QuotaStatus, ...] | None:
@@ -14,11 +16,6 @@ def account_quotas(account: str, limits: Limits) -> tuple[QuotaStatus, ...] | No
     return hub_services().api_meter.quota_statuses(account, limits)
 
 
-def used_today(limits: Mapping[str, Limits]) -> Mapping[str, int | None]:
+def used_today(accounts: Collection[str]) -> Mapping[str, int]:
     """The accepted requests of each account in the last day. Empty if Redis is unavailable."""
-    found = hub_services().api_meter.quota_statuses_by_account(limits) if limits else {}
-    return {account: _of_a_day(account_quotas) for account, account_quotas in (found or {}).items()}
-
-
-def _of_a_day(account_quotas: tuple[QuotaStatus, ...]) -> int | None:
-    return next((one.used for one in account_quotas if one.quota.name == "per-day"), None)
+    return hub_services().api_meter.used_by_account(accounts, _DAY) or {} if accounts else {}

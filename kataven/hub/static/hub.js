@@ -305,13 +305,19 @@ for (const frame of document.querySelectorAll("[data-preview-frame]")) {
 // The wall: show how old it is, and mark it if it is not refreshed any more.
 const wallAge = document.getElementById("wall-age");
 if (wallAge) {
-  let updated = Date.now();
-  document.body.addEventListener("htmx:afterSwap", () => { updated = Date.now(); });
+  const root = document.documentElement;
+  let updated = Date.now(), open = false;
+  document.body.addEventListener("htmx:beforeSwap", () => { open = document.querySelector("#wall details")?.open ?? false; });
+  document.body.addEventListener("htmx:afterSwap", () => {
+    updated = Date.now();
+    const figures = document.querySelector("#wall details");
+    if (figures) figures.open = open; // the table of the chart stays open
+  });
   setInterval(() => {
     const seconds = Math.round((Date.now() - updated) / 1000);
-    const stale = seconds > 15;
+    const stale = seconds > root.dataset.staleAfter;
     wallAge.textContent = stale ? `STALE: not updated for ${seconds} s` : `Updated ${seconds} s ago`;
-    document.documentElement.classList.toggle("stale", stale);
+    root.classList.toggle("stale", stale);
     const announced = document.getElementById("wall-stale");
     const words = stale ? "The wall is not being updated." : "";
     if (announced.textContent !== words) announced.textContent = words;

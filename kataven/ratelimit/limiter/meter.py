@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from kataven.ratelimit.cluster_pool import pool_at
 from kataven.ratelimit.decision import QuotaStatus
-from kataven.ratelimit.limiter.admission import rate_limit_keys_of, redis_prefix
-from kataven.ratelimit.policy import Limits
+from kataven.ratelimit.limiter.admission import account_rate_limit_key, rate_limit_keys_of, redis_prefix
+from kataven.ratelimit.policy import MAX_LIMIT, LimitField, Limits, Quota, QuotaSet, RateLimitKey
 from kataven.ratelimit.redis_socket import Refusal, Unreachable
 from kataven.ratelimit.windows import RedisWindows
 
@@ -29,14 +29,15 @@ class Meter:
         except (Unreachable, Refusal):
             return None
 
-    def quota_statuses_by_account(
-        self, limits_by_account: Mapping[str, Limits]
-    ) -> Mapping[str, tuple[QuotaStatus, ...]] | None:
-        """The state of several accounts' limits, in one round trip; None if Redis is unavailable."""
+    def used_by_account(self, accounts: Collection[str], window: LimitField) -> Mapping[str, int] | None:
+        """How many requests of each account are counted in one window, in one round trip; None if Redis is unavailable.
+
+        Reads this window only: the limits themselves don't matter.
+        """
+        quota_set = QuotaSet(Quota(window.quota, MAX_LIMIT, window.seconds))
+        keys = [(RateLimitKey(account_rate_limit_key(account), quota_set),) for account in accounts]
         try:
-            found = self._windows.peek_all(
-                [rate_limit_keys_of(account, limits, None, None) for account, limits in limits_by_account.items()]
-            )
+            found = self._windows.peek_all(keys)
         except (Unreachable, Refusal):
             return None
-        return {account: decision.quota_statuses for account, decision in zip(limits_by_account, found, strict=True)}
+        return {account: decision.counts[0] for account, decision in zip(accounts, found, strict=True)}
