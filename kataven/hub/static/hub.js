@@ -302,3 +302,17 @@ for (const frame of document.querySelectorAll("[data-preview-frame]")) {
   });
   frame.src = frame.dataset.previewFrame;
 }
+// Long forms: state that there are unsaved changes, and ask before the page is left.
+for (const form of document.querySelectorAll("[data-guard]")) {
+  const status = form.querySelector("[data-unsaved]");
+  const isChanged = (field) => field.type === "checkbox" ? field.checked !== field.defaultChecked : field.tagName === "SELECT" ? [...field.options].some((option) => option.selected !== option.defaultSelected) && field.value !== ([...field.options].find((option) => option.defaultSelected) ?? field.options[0]).value : field.value !== field.defaultValue;
+  const fields = [...form.elements].filter((field) => field.matches("input:not([type=hidden]), select, textarea"));
+  let sent = false;
+  const isUnsaved = () => form.dataset.guard === "unsaved" || fields.some(isChanged);
+  const update = () => { status.textContent = isUnsaved() ? "Unsaved changes" : ""; };
+  form.addEventListener("input", update);
+  form.addEventListener("change", update);
+  form.addEventListener("submit", () => { sent = true; });
+  addEventListener("pageshow", () => { sent = false; update(); });
+  addEventListener("beforeunload", (event) => { if (!sent && isUnsaved()) event.preventDefault(); });
+}
