@@ -240,11 +240,12 @@ def test_unsaved_changes_of_an_agent_are_stated_and_not_lost_by_a_click(user: Ch
         "return leave.defaultPrevented"
     )
     covered = (
-        "const one = document.activeElement, bar = document.querySelector('.save-bar');"
-        "return !bar.contains(one) && one.getBoundingClientRect().bottom > bar.getBoundingClientRect().top"
-        " && one.getBoundingClientRect().top > 0"
+        "const [one, bar] = [document.activeElement, document.querySelector('.save-bar')];"
+        "const [top, bottom] = [bar.getBoundingClientRect().top, one.getBoundingClientRect().bottom];"
+        "return one.tagName !== 'TEXTAREA' && !bar.contains(one) && bottom > top"
     )
-    for _ in range(14):
+    user.size(DESKTOP[0], 780)
+    for _ in range(24):
         ActionChains(user.chrome).send_keys(Keys.TAB).perform()
         focused = user.chrome.switch_to.active_element.get_attribute("name")
         assert not user.chrome.execute_script(covered), f"the bar covers {focused}"
