@@ -32,6 +32,7 @@ from kataven.revocation.cache import CachingVerifier
 from kataven.revocation.revocation import Revocation
 from kataven.revocation.target import EVERYTHING, RevocationTarget
 from kataven.settings import OnOff, Settings
+from kataven.system.response_history import ResponseHistory
 from kataven.system.revocation_history import RevocationHistory
 from kataven.system.sessions import AccountSessions
 from kataven.usage import refused_origins
@@ -112,6 +113,7 @@ def build_services(settings: Settings, app_name: str) -> Services:
         metrics=metrics,
         usage=_usage(settings, parts, metrics),
         refused_origins=None if settings.usage is OnOff.OFF else RefusedOrigins(_RefusalStore(parts.sessions)),
+        response_history=ResponseHistory(parts.directory.database),
         revocation_history=BackgroundService("revocation history", history.start, history.stop),
         auth_service=auth_service,
         issuer_keys=issuer_keys,

@@ -4,7 +4,7 @@ import sqlalchemy as sa
 from alembic import op
 
 revision = "account_0008"
-down_revision = "account_0006"
+down_revision = "account_0007"
 branch_labels = None
 depends_on = None
 

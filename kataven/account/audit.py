@@ -8,16 +8,14 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, and_, func, or_, select
-from sqlalchemy.orm import InstrumentedAttribute, Session
+from sqlalchemy import and_, or_, select
+from sqlalchemy.orm import Session
 
 from kataven.account.errors import ChangeLost
 from kataven.account.models import AuditEvent
 from kataven.account.paging import Page, Position, newest_first
 
 MAX_TRANSACTION = timedelta(minutes=10)
-FACET_EVENTS = 10_000
-"""The number of newest events whose actors and actions are offered as filters."""
 SIGN_INS = ("person.signed_in", "person.signed_out")
 _SEARCHED_EVENTS = 1_000
 
@@ -118,57 +116,3 @@ def of_target(session: Session, target: str, limit: int) -> Sequence[AuditEvent]
     """The latest events about `target`, newest first."""
     events = select(AuditEvent).where(AuditEvent.target == target)
     return session.scalars(events.order_by(AuditEvent.created_at.desc(), AuditEvent.id.desc()).limit(limit)).all()
-
-
-@dataclass(frozen=True, slots=True)
-class AuditFacets:
-    """The actors and actions of the newest events, offered as filters."""
-
-    actors: Mapping[str, str]
-    """Names by label, such as `jwt:alice`."""
-    actions: Sequence[str]
-
-
-def facets(session: Session) -> AuditFacets:
-    """The available filters. Reads the newest events only, because the audit log is unbounded."""
-    newest = select(AuditEvent.actor, AuditEvent.actor_name, AuditEvent.action)
-    events = newest.order_by(AuditEvent.created_at.desc(), AuditEvent.id.desc()).limit(FACET_EVENTS).subquery()
-    found = session.execute(select(events).distinct()).all()
-    return AuditFacets({actor: name for actor, name, _ in found}, sorted({action for *_, action in found}))
-
-
-@dataclass(frozen=True, slots=True)
-class AuditSearch:
-    """Filters of the audit log. Empty strings match everything; case is ignored."""
-
-    action: str = ""
-    """A prefix of the action, or of its part after the dot: `api_key`, `revoked`."""
-    actor: str = ""
-    """A prefix of the actor's label or name, with or without the kind: `jwt:alice`, `ali`."""
-    target: str = ""
-    """The id of the target, or a part of its name."""
-
-
-def search(
-    session: Session, limit: int, start: Position | None, wanted: AuditSearch, facets: AuditFacets
-) -> Page[AuditEvent]:
-    """A page of matching events, newest first. An actor label from `facets` is compared exactly."""
-    where: list[ColumnElement[bool]] = []
-    if wanted.action:
-        where.append(_has_prefix(AuditEvent.action, wanted.action, "."))
-    if wanted.actor in facets.actors:
-        where.append(AuditEvent.actor == wanted.actor)
-    elif wanted.actor:
-        by_name = AuditEvent.actor_name.istartswith(wanted.actor, autoescape=True)
-        where.append(or_(_has_prefix(AuditEvent.actor, wanted.actor, ":"), by_name))
-    if wanted.target:
-        named = AuditEvent.detail["name"].astext.icontains(wanted.target, autoescape=True)
-        where.append(or_(AuditEvent.target == wanted.target.lower(), named))
-    return newest_first(session, AuditEvent, limit, start, *where)
-
-
-def _has_prefix(column: InstrumentedAttribute[str], text: str, after: str) -> ColumnElement[bool]:
-    """Whether the column, or its part after the separator `after`, starts with `text`."""
-    return or_(
-        column.istartswith(text, autoescape=True), func.split_part(column, after, 2).istartswith(text, autoescape=True)
-    )

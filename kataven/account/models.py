@@ -301,6 +301,14 @@ class AuditEvent(AccountBase):
     __table_args__ = (
         Index("audit_events_newest_first", text("created_at DESC"), text("id DESC")),
         Index("audit_events_of_target", "target", text("created_at DESC"), text("id DESC")),
+        Index("audit_events_of_actor", "actor", text("created_at DESC"), text("id DESC")),
+        Index("audit_events_of_action", "action", text("created_at DESC"), text("id DESC")),
+        Index(
+            "audit_events_of_name",
+            text("lower(detail ->> 'name') COLLATE \"C\""),
+            "target",
+            postgresql_where=text("detail ->> 'name' IS NOT NULL AND target IS NOT NULL"),
+        ),
     )
 
     id: Mapped[UUID] = mapped_column(primary_key=True, default=uuid4)

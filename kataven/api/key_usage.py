@@ -11,13 +11,14 @@ from flask import Response
 from pydantic import Field
 
 from kataven.api import api_keys
-from kataven.api.usage import LastCallView, UsagePointView, shape_last
+from kataven.api.usage import LastCallView, UsagePointView
 from kataven.usage import keys
 from kataven.usage.keys import AddressCalls, RouteCalls
 from kataven.web.access import MANAGE, WRITE
 from kataven.web.operation import ResponseSpec
 from kataven.web.request_context import RequestContext
 from kataven.web.schema import Query, View, write_json
+from kataven.web.usage_bodies import shape_last
 
 blueprint = api_keys.blueprint
 

@@ -8,17 +8,16 @@ from uuid import UUID
 from flask import Response
 from pydantic import Field
 
-from kataven.api.usage import LastCallView, shape_last
+from kataven.api.usage import LastCallView
 from kataven.usage import receipts
 from kataven.web.access import MANAGE
 from kataven.web.operation import ApiBlueprint, ResponseSpec
 from kataven.web.receipts import ReceiptView
 from kataven.web.request_context import RequestContext
 from kataven.web.schema import View, write_json
+from kataven.web.usage_bodies import shape_stored_receipt
 
 blueprint = ApiBlueprint("receipts", __name__, "receipt", "The receipts of revocations.")
-
-_OF_RECEIPT = tuple(ReceiptView.model_fields)
 
 
 class WorkerTimesView(View):
@@ -63,21 +62,5 @@ def read_receipt(context: RequestContext, receipt_id: UUID) -> Response:
     about 20 seconds, from the start of the minute of the change."""
     with context.reading() as session:
         found = receipts.read(session, receipt_id)
-        event, name = found.event, found.event.detail.get("name")
-        shaped = {
-            "id": receipt_id,
-            "created_at": event.created_at,
-            "action": event.action,
-            "target": event.target,
-            "target_name": name if isinstance(name, str) else None,
-            "actor": event.actor,
-            "actor_name": event.actor_name,
-            "receipt": {
-                "id": receipt_id,
-                **{name: value for name, value in found.receipt.items() if name in _OF_RECEIPT},
-            },
-            "times": event.detail.get("times", []),
-            "refused_calls": found.refused_calls,
-            "last_refused": shape_last(found.last_refused),
-        }
+        shaped = shape_stored_receipt(found)
     return write_json(shaped)

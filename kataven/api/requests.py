@@ -11,7 +11,7 @@ from pydantic import Field
 
 from kataven.account.errors import NotFound
 from kataven.account.models import LoggedRequest
-from kataven.api.usage import OutcomeName, Route, policy_of
+from kataven.api.usage import OutcomeName, Route
 from kataven.usage import requests
 from kataven.usage.outcomes import CallOutcome, RequestStep
 from kataven.usage.pending import NOBODY
@@ -112,7 +112,7 @@ def list_requests(context: RequestContext, query: RequestQuery) -> Response:
         query.caller, outcome, query.code, query.status, query.route, query.address, query.since, query.until
     )
     with context.reading() as session:
-        page = requests.listing(session, query.limit, query.after, wanted, policy_of(context).log_hours)
+        page = requests.listing(session, query.limit, query.after, wanted, context.services.usage_policy.log_hours)
         return write_page(page, shape, query)
 
 
@@ -129,7 +129,7 @@ def read_request(context: RequestContext, request: str) -> Response:
     if "\x00" in request:
         raise NotFound("request in the log")
     with context.reading() as session:
-        found = requests.find(session, request, policy_of(context).log_hours)
+        found = requests.find(session, request, context.services.usage_policy.log_hours)
         shaped = shape(found)
     kind = PROBLEM_TYPES.get(found.code)
     steps = requests.explain(RequestStep(found.step))

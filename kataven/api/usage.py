@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, Literal
 from uuid import UUID
@@ -10,10 +9,8 @@ from uuid import UUID
 from flask import Response
 from pydantic import Field
 
-from kataven.account.models import UsageCaller
 from kataven.usage import series
 from kataven.usage.outcomes import CallOutcome
-from kataven.usage.policy import UsagePolicy
 from kataven.usage.series import LENGTHS, LONGEST, Series, UsageGroup, UsageInterval
 from kataven.validation import Shaped
 from kataven.web.access import READ
@@ -148,26 +145,6 @@ def _shape(found: Series, query: UsageQuery) -> dict[str, Any]:
             for line in found.lines
         ],
     }
-
-
-def shape_last(last: UsageCaller | None) -> Mapping[str, Any] | None:
-    """The last call as the API returns it."""
-    if last is None:
-        return None
-    return {
-        "at": last.last_at,
-        "address": last.address,
-        "user_agent": last.agent,
-        "route": last.route,
-        "outcome": last.outcome,
-        "code": last.code or None,
-    }
-
-
-def policy_of(context: RequestContext) -> UsagePolicy:
-    """The retention of this installation."""
-    usage = context.services.usage
-    return UsagePolicy() if usage is None else usage.policy
 
 
 def _text(value: UUID | None) -> str:

@@ -10,7 +10,7 @@ from uuid import UUID
 import click
 
 from kataven.commands.context import current
-from kataven.commands.limit_options import limit_options
+from kataven.commands.limit_options import limit_options, raise_options
 from kataven.commands.options import KeyId, WholeNumber
 from kataven.commands.output import as_json, print_fields, print_rows, report_errors
 
@@ -84,11 +84,15 @@ def show_account(account: str, as_json: bool) -> None:
 @group.command("limits")
 @click.argument("account")
 @limit_options
+@raise_options
 @as_json
 @report_errors
-def change_limits(account: str, as_json: bool, **given: int | None) -> None:
-    """Show the rate limits of ACCOUNT, or change the given ones. Every worker applies them within a second."""
-    show_limits(account, given, as_json=as_json)
+def change_limits(account: str, raise_for: int | None, end_raise: bool, as_json: bool, **given: int | None) -> None:
+    """Show the rate limits of ACCOUNT, or change the given ones. Every worker applies them within a second.
+
+    With --raise-for, the given limits are raised for a time. They end automatically, at the same moment in all workers.
+    """
+    show_limits(account, given, raise_for, end_raise=end_raise, as_json=as_json)
 
 
 @group.command("key-limits")
@@ -202,14 +206,40 @@ def _is_twice(value: int | None, removed: bool) -> bool:
     return value is not None and removed
 
 
-def show_limits(account: str, given: dict[str, int | None], *, as_json: bool) -> None:
-    """Change the given limits of an account, if any, and show all of them."""
-    from kataven.operations import account_limits
+def show_limits(
+    account: str,
+    given: dict[str, int | None],
+    raise_hours: int | None = None,
+    *,
+    end_raise: bool = False,
+    as_json: bool,
+) -> None:
+    """Change or raise the given limits of an account, if any, and show all of them."""
+    from kataven.operations import account_limits, limit_raises
 
     operator = current().operator
     changes = {name: value for name, value in given.items() if value is not None}
-    shown = account_limits.change(operator, account, changes) if changes else account_limits.read(operator, account)
-    print_fields(asdict(shown), as_json=as_json)
+    if end_raise and (changes or raise_hours):
+        raise click.UsageError("--end-raise can't be combined with limits or --raise-for.")
+    if raise_hours and not changes:
+        raise click.UsageError("--raise-for needs at least one limit, such as --per-minute 120.")
+    logged = True
+    if end_raise:
+        ended, logged = limit_raises.end(operator, account)
+        if ended is None:
+            click.echo(f"The limits of {account} are not raised.", err=True)
+    elif raise_hours:
+        _, logged = limit_raises.raise_limits(operator, account, changes, raise_hours)
+    elif changes:
+        account_limits.change(operator, account, changes)
+    if not logged:
+        click.echo("The account's database is unavailable: only the operator audit log has this event.", err=True)
+    fields: dict[str, Any] = asdict(account_limits.read(operator, account))
+    raised = limit_raises.read(operator, account)
+    if raised is not None:
+        fields |= {f"raised_{name}": value for name, value in raised.values.items()}
+        fields |= {"raised_until": raised.ends_at.isoformat(timespec="seconds")}
+    print_fields(fields, as_json=as_json)
 
 
 def show_key_limits(account: str, key_id: UUID, given: dict[str, int | None], *, clear: bool, as_json: bool) -> None:

@@ -7,11 +7,12 @@ from typing import Any, TypeVar
 
 import click
 
-from kataven.commands.options import WholeNumber
+from kataven.commands.options import Hours, WholeNumber
 from kataven.ratelimit.policy import LIMIT_FIELDS, MAX_LIMIT
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
+MAX_RAISE_HOURS = 7 * 24
 _UNITS = ((1, "seconds"), (60, "minutes"), (3_600, "hours"), (86_400, "days"))
 
 
@@ -19,6 +20,20 @@ def limit_options(command: Command) -> Command:
     """Add one option for each limit. The command receives the values by the names of `Limits`; None if not given."""
     for name, help_text in reversed(tuple(_options())):
         command = click.option(name, type=WholeNumber(most=MAX_LIMIT), help=help_text)(command)
+    return command
+
+
+def raise_options(command: Command) -> Command:
+    """Add `--raise-for` and `--end-raise`. The command receives `raise_for` in hours."""
+    for option in (
+        click.option("--end-raise", is_flag=True, help="End a temporary raise now."),
+        click.option(
+            "--raise-for",
+            type=Hours(MAX_RAISE_HOURS),
+            help="Raise the given limits for this time only, such as 24h or 3d. They then end automatically.",
+        ),
+    ):
+        command = option(command)
     return command
 
 

@@ -7,7 +7,7 @@ from uuid import UUID
 import click
 
 from kataven.commands.accounts import show_key_limits, show_limits
-from kataven.commands.limit_options import limit_options
+from kataven.commands.limit_options import limit_options, raise_options
 from kataven.commands.options import KeyId
 from kataven.commands.output import as_json, report_errors
 
@@ -34,20 +34,31 @@ def show(account: str, key_id: UUID | None, as_json: bool) -> None:
 @account_option
 @key_option
 @limit_options
+@raise_options
 @click.option("--clear", is_flag=True, help="With --key: remove the key's own limits first.")
 @as_json
 @report_errors
-def change(account: str, key_id: UUID | None, clear: bool, as_json: bool, **given: int | None) -> None:
+def change(
+    account: str,
+    key_id: UUID | None,
+    clear: bool,
+    raise_for: int | None,
+    end_raise: bool,
+    as_json: bool,
+    **given: int | None,
+) -> None:
     """Change limits of an account, or of one of its keys. Every worker applies them within a second.
 
     Limits that are not given are kept. A shorter window must not allow more than a longer one, and a key's limits must
     not exceed the account's.
     """
-    if not clear and all(value is None for value in given.values()):
+    if key_id is not None and (raise_for or end_raise):
+        raise click.UsageError("--raise-for and --end-raise apply to accounts, not to keys. Omit --key.")
+    if not (clear or end_raise) and all(value is None for value in given.values()):
         raise click.UsageError("Nothing to change. Pass at least one limit, such as --per-minute 120.")
     if key_id is not None:
         show_key_limits(account, key_id, given, clear=clear, as_json=as_json)
     elif clear:
         raise click.UsageError("--clear can only be used with --key.")
     else:
-        show_limits(account, given, as_json=as_json)
+        show_limits(account, given, raise_for, end_raise=end_raise, as_json=as_json)

@@ -7,6 +7,7 @@ key that was pasted in place of its id.
 from __future__ import annotations
 
 import math
+import re
 from typing import Any
 from uuid import UUID
 
@@ -47,6 +48,24 @@ class Seconds(click.ParamType[float]):
         if not 1 <= number < math.inf:  # also refuses NaN
             self.fail(f"must be a number of seconds, at least 1, not {str(value)[:20]!r}", param, ctx)
         return number
+
+
+class Hours(click.ParamType[int]):
+    """A duration in hours or days, such as `24h` or `3d`."""
+
+    name = "duration"
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        if isinstance(value, int):
+            return value
+        found = re.fullmatch(r"([0-9]{1,4})([hd])", str(value))
+        hours = 0 if found is None else int(found[1]) * (24 if found[2] == "d" else 1)
+        if not 1 <= hours <= self._most:
+            self.fail(f"must be from 1h to {self._most // 24}d, such as 24h or 3d, not {str(value)[:20]!r}", param, ctx)
+        return hours
 
 
 class KeyId(click.ParamType[UUID]):

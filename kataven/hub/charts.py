@@ -22,6 +22,7 @@ SPARK_WIDTH, SPARK_HEIGHT = 96.0, 20.0
 MAX_COLUMNS = 400
 _GAP = 0.2
 """The part of a column that is empty."""
+_SPARK_BAR = 0.75
 _TICKS = (7, 6, 5, 4, 3, 2)
 """How many labels the time axis can have, the best first. They are evenly spaced, so the columns must be divisible."""
 
@@ -171,14 +172,19 @@ def by_outcome(
 
 
 def spark(hours: Mapping[datetime, int], start: datetime, count: int = 24) -> Spark:
-    """The calls by hour of `count` hours, from the hour of `start` on."""
+    """The calls by hour of `count` hours, from the hour of `start` on. Whole numbers, so that a list stays small."""
     first = start.astimezone(UTC).replace(minute=0, second=0, microsecond=0)
     by_hour = {at.astimezone(UTC): calls for at, calls in hours.items()}
     counts = [by_hour.get(first + timedelta(hours=at), 0) for at in range(count)]
     most = max(counts, default=0)
-    bars = list(_bars([{CallOutcome.OK: calls} for calls in counts], most or 1, SPARK_WIDTH, SPARK_HEIGHT))
     if not most:
-        return Spark(f"no calls in {count} hours", counts, bars, "")
+        return Spark(f"no calls in {count} hours", counts, (), "")
+    step = SPARK_WIDTH / count
+    bars = []
+    for at, calls in enumerate(counts):
+        if calls:
+            size = max(1.0, float(round(SPARK_HEIGHT * calls / most)))
+            bars.append(Bar(CallOutcome.OK, at * step, SPARK_HEIGHT - size, step * _SPARK_BAR, size))
     peak = first + timedelta(hours=counts.index(most))
     words = f"{sum(counts):,} calls in {count} hours, most at {peak:%H:%M} UTC: {most:,}"
     return Spark(words, counts, bars, _shape(bars))
@@ -292,3 +298,59 @@ def _description(columns: Sequence[Column], interval: UsageInterval) -> str:
         if calls := sum(column.counts.get(outcome, 0) for column in columns):
             parts.append(f"{label.lower()} {calls:,}")
     return f"{total:,} calls: {', '.join(parts)}. Most in one {interval}: {busiest.total:,}, at {busiest.label} UTC."
+
+
+TARGET_MS: Final = 10.0
+"""How soon after its publication every worker should have applied a revocation."""
+WORKER_WIDTH = 100.0
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerBar:
+    """When one worker received and applied a revocation: two adjacent bars from the publication on."""
+
+    worker: str
+    heard_ms: float
+    forgotten_ms: float
+    heard_width: float
+    forgotten_width: float
+    """Until the worker had evicted the credential, after it had received the event."""
+
+    @property
+    def is_late(self) -> bool:
+        return self.forgotten_ms > TARGET_MS
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerChart:
+    """A bar per worker, the slowest first, on one scale with the target."""
+
+    bars: Sequence[WorkerBar]
+    scale_ms: float
+    """The end of the scale."""
+    target_x: float
+    """The line of the target, in units of the view box."""
+
+    @property
+    def slowest_ms(self) -> float:
+        return max((bar.forgotten_ms for bar in self.bars), default=0.0)
+
+
+def workers(times: Sequence[Mapping[str, object]]) -> WorkerChart:
+    """The chart of the `times` of an audit event. Times of another form are left out."""
+    found = []
+    for one in times:
+        heard, forgotten = one.get("heard_ms"), one.get("forgotten_ms")
+        if isinstance(heard, int | float) and isinstance(forgotten, int | float):
+            found.append((str(one.get("worker", "")), max(0.0, float(heard)), max(0.0, float(forgotten))))
+    found.sort(key=lambda one: (-one[2], one[0]))
+    slowest = max((forgotten for _, _, forgotten in found), default=0.0)
+    scale = 1.25 * TARGET_MS
+    if slowest > scale:
+        scale = float(next(step for step in _round_steps() if step >= slowest))
+    bars = []
+    for worker, heard, forgotten in found:
+        end = WORKER_WIDTH * forgotten / scale
+        until_heard = min(WORKER_WIDTH * heard / scale, end)
+        bars.append(WorkerBar(worker, heard, forgotten, until_heard, end - until_heard))
+    return WorkerChart(bars, scale, WORKER_WIDTH * TARGET_MS / scale)

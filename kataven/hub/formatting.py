@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, Final
 
 from flask import Flask
 from markupsafe import Markup, escape
@@ -14,6 +15,10 @@ from kataven.identity import scopes
 from kataven.ratelimit.policy import LIMIT_FIELDS
 from kataven.widget.allowlist import AllowlistEntry
 
+RECEIPTS: Final = "/receipts/"
+"""The pages of receipts start with this path; the id follows."""
+_WITH_RECEIPT = re.compile(rf"(.*)\n({RECEIPTS}[0-9a-f-]{{36}})", re.DOTALL)
+
 _UNITS = ((timedelta(days=365), "year"), (timedelta(days=30), "month"), (timedelta(days=1), "day"))
 _SHORT_UNITS = ((timedelta(hours=1), "hour"), (timedelta(minutes=1), "minute"))
 
@@ -22,6 +27,7 @@ def install(app: Flask) -> None:
     """Add the filters for the templates, and the fields of the limits."""
     app.jinja_env.globals["limit_fields"] = LIMIT_FIELDS
     app.jinja_env.filters["ago"] = ago
+    app.jinja_env.filters["ago_seconds"] = ago_seconds
     app.jinja_env.filters["moment"] = moment
     app.jinja_env.filters["with_code"] = with_code
     app.jinja_env.filters["with_label"] = with_label
@@ -60,6 +66,22 @@ def _describe(receipt: Mapping[str, Any], without_workers: str, before: str = ""
     return f"{text}; {pluralize(silent, 'worker')} did not respond and {leases} expired"
 
 
+def with_receipt(notice: str, receipt: Mapping[str, Any]) -> str:
+    """A notice that leads to the page of the receipt, if it is stored.
+
+    The path is the last line: a process of an earlier release shows it as text, but can read the session.
+    """
+    return f"{notice}\n{RECEIPTS}{receipt['id']}" if receipt.get("id") else notice
+
+
+def notice_with_link(notice: str) -> str:
+    """The notice as the page shows it."""
+    found = _WITH_RECEIPT.fullmatch(notice)
+    if found is None:
+        return notice
+    return Markup('{} <a href="{}">View receipt</a>').format(found[1], found[2])
+
+
 def pluralize(count: int, noun: str) -> str:
     """`1 key`, `1,200 keys`."""
     return f"{count:,} {noun}{'' if count == 1 else 's'}"
@@ -85,6 +107,13 @@ def ago(when: datetime | None, now: datetime | None = None) -> str:
             words = f"{count} {name}{'s' if count > 1 else ''}"
             return f"{words} ago" if distance > timedelta(0) else f"in {words}"
     return "just now" if distance >= timedelta(0) else "in a moment"
+
+
+def ago_seconds(when: datetime, now: datetime | None = None) -> str:
+    """`4 seconds ago`, and from one minute on like `ago`."""
+    moment = now or datetime.now(UTC)
+    seconds = int((moment - when).total_seconds())
+    return f"{pluralize(seconds, 'second')} ago" if 0 < seconds < 60 else ago(when, moment)
 
 
 def moment(when: datetime) -> str:

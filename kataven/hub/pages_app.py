@@ -23,12 +23,25 @@ from kataven.hub import (
     sign_in_audit,
     theme,
 )
-from kataven.hub.console import account, accounts, audit_log, health, keys, migrations
+from kataven.hub.console import account, accounts, audit_log, health, keys, migrations, new_account, wall
 from kataven.hub.console import people as console_people
 from kataven.hub.console import search as console_search
 from kataven.hub.csrf_mask import mask
 from kataven.hub.page_blueprint import current_hub_request, is_path, page_of, page_paths
-from kataven.hub.pages import agents, api_keys, audit, branding, home, people, search, sessions, try_it, widget_keys
+from kataven.hub.pages import (
+    agents,
+    api_keys,
+    audit,
+    branding,
+    home,
+    people,
+    receipts,
+    requests,
+    search,
+    sessions,
+    try_it,
+    widget_keys,
+)
 from kataven.hub.session_middleware import HubServices
 from kataven.web import hardening
 from kataven.web.compression import compress
@@ -49,13 +62,17 @@ BLUEPRINTS = (
     sessions.blueprint,
     audit.blueprint,
     search.blueprint,
+    requests.blueprint,
+    receipts.blueprint,
     try_it.blueprint,
     accounts.blueprint,
+    new_account.blueprint,
     account.blueprint,
     keys.blueprint,
     console_people.blueprint,
     migrations.blueprint,
     health.blueprint,
+    wall.blueprint,
     audit_log.blueprint,
     console_search.blueprint,
 )
@@ -118,7 +135,8 @@ def _notice() -> str | None:
     notice = hub_request.session.notice
     if notice is not None:
         session_middleware.save_session(hub_request, hub_request.session.with_(notice=None))
-    return notice
+        return formatting.notice_with_link(notice)
+    return None
 
 
 def _csrf() -> Markup:

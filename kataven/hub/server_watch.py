@@ -1,8 +1,9 @@
 """Status of the database servers for the console: probed in the background, so that no page waits for a server.
 
-A page gets the last known status. If it is older than `FRESH_SECONDS`, the page starts a probe in a separate thread. It
-waits `MAX_WAIT_SECONDS` at most, and only for servers that responded last time or were never probed. At most one probe
-per server is in progress, so an unresponsive server costs each process of the Hub one thread and one connection.
+A page gets the last known status. If it is older than `FRESH_SECONDS`, the page starts a probe in a separate thread. A
+page that refreshes every 5 s therefore shows an unresponsive server after 10 s at the latest. It waits
+`MAX_WAIT_SECONDS` at most, and only for servers that responded last time or were never probed. At most one probe per
+server is in progress, so an unresponsive server costs each process of the Hub one thread and one connection.
 """
 
 from __future__ import annotations
@@ -20,7 +21,9 @@ from kataven.tenancy.errors import PoolerUnsuitable
 from kataven.tenancy.pg_connection import ConnectionSettings
 from kataven.tenancy.server import DatabaseServer
 
-FRESH_SECONDS = 15.0
+FRESH_SECONDS = 4.0
+STALE_SECONDS = 15.0
+"""An older status is shown as unknown while a probe is in progress: no page was open in the meantime."""
 DEADLINE_SECONDS = 3.0
 """A server that does not respond to a probe within this time is shown as unavailable."""
 MAX_WAIT_SECONDS = 0.1
@@ -43,6 +46,10 @@ class ServerState:
     connections_limit: int | None = None
     sizes: Mapping[str, int | None] = field(default_factory=dict)
     """Bytes by database name; None if the database does not exist. Contains only the requested databases."""
+    connections_by_database: Mapping[str, int] = field(default_factory=dict)
+    """Client connections of each database that has one. Empty if the server does not respond."""
+    age: float | None = None
+    """Seconds since the last probe ended; None if none has ended."""
 
 
 CloseConnection = Callable[[], None]
@@ -57,8 +64,9 @@ def probe(url: URL, databases: Collection[str], connected: Callable[[CloseConnec
         connected(maintenance.cutter())
         in_use, limit = maintenance.connections()
         ms = (time.perf_counter() - began) * 1000
+        by_database = maintenance.connections_by_database()
         found = maintenance.sizes(list(databases)) if databases else {}
-    return ServerState(True, ms, in_use, limit, {name: found.get(name) for name in databases})
+    return ServerState(True, ms, in_use, limit, {name: found.get(name) for name in databases}, by_database)
 
 
 @dataclass(slots=True)
@@ -67,6 +75,8 @@ class _ServerEntry:
 
     state: ServerState = field(default_factory=ServerState)
     started_at: float = float("-inf")
+    ended_at: float | None = None
+    """When the last probe ended."""
     in_progress: threading.Event | None = None
     """Set when the current probe has ended. None if no probe is in progress."""
     close_connection: CloseConnection | None = None
@@ -129,19 +139,22 @@ class ServerWatch:
         finally:
             with self._lock:
                 server.state = _merged(server.state, found)
-                server.in_progress = server.close_connection = None
+                server.ended_at, server.in_progress, server.close_connection = self._clock(), None, None
             ended.set()
 
     def _state_of(self, server: _ServerEntry) -> ServerState:
-        overdue = server.in_progress is not None and self._clock() - server.started_at >= DEADLINE_SECONDS
+        now = self._clock()
+        state = server.state if server.ended_at is None else replace(server.state, age=now - server.ended_at)
+        overdue = server.in_progress is not None and now - server.started_at >= DEADLINE_SECONDS
         if not overdue:
-            return server.state
+            is_old = server.in_progress is not None and state.age is not None and state.age >= STALE_SECONDS
+            return replace(state, responds=None) if is_old and state.responds else state
         if server.close_connection is not None:  # only this ends the wait for a connected server
             server.close_connection()
-        return _merged(server.state, ServerState(responds=False))
+        return _merged(state, ServerState(responds=False))
 
 
 def _merged(before: ServerState, now: ServerState) -> ServerState:
     """`now`, with the sizes that were known before. They change little within a minute."""
     sizes: dict[str, Any] = {**before.sizes, **now.sizes}
-    return replace(now, sizes=dict(list(sizes.items())[-MAX_SIZES:]))
+    return replace(now, age=before.age, sizes=dict(list(sizes.items())[-MAX_SIZES:]))

@@ -18,6 +18,7 @@ from werkzeug.wrappers import Response as AnyResponse
 
 from kataven.hub import devices, sign_in_audit
 from kataven.hub.anonymous import ANONYMOUS_SECONDS, COOKIE_PREFIX
+from kataven.hub.bounded_reads import BoundedReads
 from kataven.hub.csrf_mask import unmask
 from kataven.hub.page_blueprint import (
     HubRequest,
@@ -87,6 +88,8 @@ class HubServices:
     confirmations: Confirmations | None = None
     """Limits how long tokens are accepted without the issuer's confirmation; None if that is not configured."""
     servers: ServerWatch = field(default_factory=ServerWatch)
+    reads: BoundedReads = field(default_factory=BoundedReads)
+    """Reads from accounts' databases for the console."""
 
     @property
     def secure(self) -> bool:

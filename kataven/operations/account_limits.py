@@ -11,8 +11,8 @@ from kataven.system import limits, operators
 
 
 def read(operator: Operator, account: str) -> Limits:
-    """Raises NoSuchAccount."""
-    return operator.read_account(account).limits
+    """The account's own limits, without a temporary raise. Raises NoSuchAccount."""
+    return operator.read_account(account).base_limits
 
 
 def change(

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from datetime import datetime
+from enum import StrEnum
+from typing import Any, TypeVar
 
-from sqlalchemy import func, or_, select
+from sqlalchemy import ColumnElement, Select, func, literal, or_, select, true, tuple_
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
@@ -56,9 +58,26 @@ def listing(session: Session, status: AccountStatus | None = None) -> Sequence[A
     return session.scalars(statement).all()
 
 
+class AccountOrder(StrEnum):
+    """The orders in which the database can list accounts."""
+
+    NAME = "name"
+    NEWEST = "created"
+
+
 @dataclass(frozen=True, slots=True)
-class NamePage:
-    """One page of accounts, ordered by name, and whether a previous and a next page exist."""
+class AccountPosition:
+    """The account after which a page starts, or before which it ends."""
+
+    account: str
+    created_at: datetime | None = None
+    """Used by `AccountOrder.NEWEST` only."""
+    backwards: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class AccountPage:
+    """One page of accounts, and whether a previous and a next page exist."""
 
     rows: Sequence[Account]
     has_previous: bool
@@ -70,35 +89,56 @@ def page(
     text: str,
     status: AccountStatus | None,
     limit: int,
-    *,
-    after: str | None = None,
-    before: str | None = None,
-) -> NamePage:
-    """A page of up to `limit` accounts after the name `after`, or before the name `before`.
-
-    Only accounts whose id, name or Zitadel organisation contains `text`, ignoring case, and with the given status.
-    """
-    found = select(Account).limit(limit + 1)
-    if text:
-        columns = (Account.account_id, Account.account_name, Account.zitadel_org_id)
-        found = found.where(or_(*(column.icontains(text, autoescape=True) for column in columns)))
-    if status is not None:
-        found = found.where(Account.status == status)
-    if before is not None:
-        backwards = found.where(Account.account_id < before).order_by(Account.account_id.desc())
-        rows = session.scalars(backwards).all()
+    start: AccountPosition | None = None,
+    order: AccountOrder = AccountOrder.NAME,
+) -> AccountPage:
+    """A page of up to `limit` of the accounts that `matching` finds."""
+    found = _matching(text, status).limit(limit + 1)
+    if start is not None and start.backwards:
+        rows = session.scalars(_from(found, order, start)).all()
         if len(rows) > limit:
-            return NamePage(rows[:limit][::-1], has_previous=True, has_next=True)
-        after = None  # fewer than a full page precedes `before`, so this is the first page
-    if after is not None:
-        found = found.where(Account.account_id > after)
-    rows = session.scalars(found.order_by(Account.account_id)).all()
-    return NamePage(rows[:limit], has_previous=after is not None, has_next=len(rows) > limit)
+            return AccountPage(rows[:limit][::-1], has_previous=True, has_next=True)
+        start = None  # fewer than a full page precedes the position, so this is the first page
+    rows = session.scalars(_from(found, order, start)).all()
+    return AccountPage(rows[:limit], has_previous=start is not None, has_next=len(rows) > limit)
 
 
-def count_by_status(session: Session) -> Mapping[str, int]:
-    """The number of accounts per status."""
-    return dict(_counted(session, Account.status))
+def matching(session: Session, text: str, status: AccountStatus | None, limit: int) -> Sequence[Account]:
+    """Up to `limit` accounts whose id, name or Zitadel organisation contains `text`, ignoring case, and with the given
+    status, ordered by name."""
+    return session.scalars(_matching(text, status).order_by(Account.account_id).limit(limit)).all()
+
+
+def _matching(text: str, status: AccountStatus | None) -> Select[Account]:
+    found = select(Account).where(_contains(text))
+    return found if status is None else found.where(Account.status == status)
+
+
+def _contains(text: str) -> ColumnElement[bool]:
+    if not text:
+        return true()
+    columns = (Account.account_id, Account.account_name, Account.zitadel_org_id)
+    return or_(*(column.icontains(text, autoescape=True) for column in columns))
+
+
+def _from(found: Select[Account], order: AccountOrder, start: AccountPosition | None) -> Select[Account]:
+    """`found`, in order, from the position on; in reverse order if it is a position backwards."""
+    descending = order is AccountOrder.NEWEST
+    if start is not None and start.backwards:
+        descending = not descending
+    columns: Sequence[ColumnElement[Any]] = [Account.account_id.expression]
+    if order is AccountOrder.NEWEST:
+        columns = [Account.created_at.expression, *columns]
+    if start is not None:
+        values = [start.account] if order is AccountOrder.NAME else [start.created_at, start.account]
+        key, here = tuple_(*columns), tuple_(*(literal(value) for value in values))
+        found = found.where(key < here if descending else key > here)
+    return found.order_by(*(column.desc() if descending else column for column in columns))
+
+
+def count_by_status(session: Session, text: str = "") -> Mapping[str, int]:
+    """The number of accounts per status, of those whose id, name or Zitadel organisation contains `text`."""
+    return dict(_counted(session, Account.status, _contains(text)))
 
 
 def count_by_revision(session: Session) -> Mapping[str | None, int]:
@@ -147,6 +187,8 @@ def outside(session: Session, revisions: Collection[str]) -> int:
     return session.scalar(statement) or 0
 
 
-def _counted(session: Session, column: InstrumentedAttribute[T]) -> Sequence[tuple[T, int]]:
-    counted = session.execute(select(column, func.count()).group_by(column).order_by(column))
+def _counted(
+    session: Session, column: InstrumentedAttribute[T], *where: ColumnElement[bool]
+) -> Sequence[tuple[T, int]]:
+    counted = session.execute(select(column, func.count()).where(*where).group_by(column).order_by(column))
     return [(value, count) for value, count in counted]

@@ -20,6 +20,8 @@ from kataven.revocation.target import ANY_KEY, ANY_SUBJECT, RevocationTarget, Re
 from kataven.system import cutoffs, journal
 from kataven.system.addresses import DIRECT_URL, address_of
 from kataven.system.database import SystemDatabase
+from kataven.system.limit_raises import COLUMNS as RAISED_LIMITS_COLUMNS
+from kataven.system.limit_raises import RaisedLimits, raised_of
 from kataven.system.limits import COLUMNS as LIMIT_COLUMNS
 from kataven.system.limits import limits_of
 from kataven.system.models import Account, AccountRateLimits, AccountStatus, RegisteredServer
@@ -48,7 +50,8 @@ class AccountRecord:
     status: AccountStatus
     zitadel_org_id: str | None
     max_key_expiry_days: int | None
-    limits: Limits
+    base_limits: Limits
+    """The account's own limits, without a raise."""
     tenant: Tenant
     rotate_after_days: int | None = None
     """After how many days a secret of an API key is due for rotation; None: never."""
@@ -57,6 +60,14 @@ class AccountRecord:
     cutoff_mark: float = cutoffs.NO_MARK
     """The latest cutoff of any user in this account, in Unix seconds; infinity if a user is blocked. A token that is
     issued later needs no look-up."""
+    raised: RaisedLimits | None = None
+    """A temporary raise of the limits."""
+
+    @property
+    def limits(self) -> Limits:
+        """The limits that apply now. A raise ends here, in every worker at the same time, also in cached records."""
+        raised = self.raised
+        return self.base_limits if raised is None or monotonic() >= raised.until else raised.limits
 
     @property
     def open(self) -> bool:
@@ -78,6 +89,7 @@ def record_query() -> Select[*tuple[Any, ...]]:
             RegisteredServer.url,
             DIRECT_URL,
             ROTATE_AFTER_DAYS,
+            *RAISED_LIMITS_COLUMNS,
         )
         .join(RegisteredServer, Account.server == RegisteredServer.name)
         .join(AccountRateLimits, AccountRateLimits.account_id == Account.account_id, isouter=True)
@@ -104,19 +116,21 @@ def record_of(
     cutoff_mark: float = cutoffs.NO_MARK,
 ) -> AccountRecord:
     """Convert a row of `record_query`."""
+    base_limits = limits_of(row)
     return AccountRecord(
         account=row.account_id,
         name=row.account_name,
         status=AccountStatus(row.status),
         zitadel_org_id=row.zitadel_org_id,
         max_key_expiry_days=row.max_key_expiry_days,
-        limits=limits_of(row),
+        base_limits=base_limits,
         tenant=address_of(database, row.url, row.direct_url).tenant(
             row.account_id, row.database_name, row.schema_revision
         ),
         rotate_after_days=row.rotate_after_days,
         revoked_keys=revoked_keys,
         cutoff_mark=cutoff_mark,
+        raised=raised_of(row, base_limits, monotonic),
     )
 
 

@@ -6,6 +6,7 @@ SystemRefusal
 ├── WrongStatus            the account's status does not allow the operation
 ├── ImportRefused          a CSV file can't be imported; `problems` has one line per problem
 ├── ContradictoryLimits    a shorter window would admit more requests than a longer one
+├── NotARaise              a temporary limit is not higher than the account's own
 ├── NoDatabase             the account's database does not exist
 ├── NotRestorable          a dump lacks what is needed to recreate its account
 ├── NoSuchServer           no server has this name, or it accepts no new accounts
@@ -56,6 +57,10 @@ class ImportRefused(SystemRefusal):
 class ContradictoryLimits(SystemRefusal):
     def __init__(self, problems: Sequence[str]) -> None:
         super().__init__("The limits are inconsistent: " + "; ".join(problems) + ".")
+
+
+class NotARaise(SystemRefusal):
+    """The message names the limit."""
 
 
 class NoDatabase(SystemRefusal):

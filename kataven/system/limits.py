@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import asdict, replace
 from typing import Any
 
-from sqlalchemy import Row
+from sqlalchemy import Row, select
 from sqlalchemy.orm import Session
 
 from kataven.ratelimit.policy import LIMIT_FIELDS, Limits, contradictions
@@ -21,6 +21,13 @@ def limits_of(row: AccountRateLimits | Row[*tuple[Any, ...]] | None) -> Limits:
     """Convert a row. The defaults apply if it is None, and for columns that are NULL: an outer join without a match."""
     values = {} if row is None else {column: getattr(row, column) for column in COLUMNS}
     return Limits(**{column: value for column, value in values.items() if value is not None})
+
+
+def of_accounts(session: Session, names: Collection[str]) -> dict[str, Limits]:
+    """The limits of each named account, in one query."""
+    rows = session.scalars(select(AccountRateLimits).where(AccountRateLimits.account_id.in_(names)))
+    own = {row.account_id: limits_of(row) for row in rows}
+    return {name: own.get(name) or Limits() for name in names}
 
 
 Condition = Callable[[Limits], None]

@@ -72,9 +72,15 @@ class Account(SystemBase):
         # Not mapped, because a system database before `system_0009` lacks the column: see `rotation_policy`.
         Column("rotate_after_days", Integer),
         CheckConstraint("rotate_after_days > 0", name="accounts_rotate_after_days_positive"),
+        # Not mapped, because a system database before `system_0012` lacks the columns: see `limit_raises`.
+        Column("raised_limits", JSONB),
+        Column("limits_raised_until", DateTime(timezone=True)),
+        CheckConstraint("(raised_limits IS NULL) = (limits_raised_until IS NULL)", name="accounts_raise_has_an_end"),
         Index("accounts_server_database_name", "server", "database_name", unique=True),
     )
-    __mapper_args__ = {"exclude_properties": ["rotate_after_days"]}  # noqa: RUF012  SQLAlchemy's own protocol
+    __mapper_args__ = {  # noqa: RUF012  SQLAlchemy's own protocol
+        "exclude_properties": ["rotate_after_days", "raised_limits", "limits_raised_until"]
+    }
 
     account_id: Mapped[str] = mapped_column(primary_key=True)
     account_name: Mapped[str]
@@ -111,7 +117,12 @@ class OperatorEvent(SystemBase):
     """An event in the operator audit log. `account_id` is not a foreign key, because events outlive accounts."""
 
     __tablename__ = "operator_events"
-    __table_args__ = (Index("operator_events_at", "at"),)
+    __table_args__ = (
+        Index("operator_events_at", "at"),
+        Index("operator_events_of_account", "account_id", "at"),
+        Index("operator_events_of_action", "action", "at"),
+        Index("operator_events_of_actor", "actor", "at"),
+    )
 
     id: Mapped[UUID] = mapped_column(primary_key=True, default=uuid4)
     at: Mapped[datetime] = mapped_column(server_default=func.now())
@@ -286,3 +297,19 @@ class RevocationMinute(SystemBase):
     bucket: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
     count: Mapped[int] = mapped_column(BigInteger)
     slowest_ms: Mapped[float]
+
+
+class ResponseMinute(SystemBase):
+    """How many requests of an account were refused by its limits, or failed, within a minute.
+
+    See `system.response_history`.
+    """
+
+    __tablename__ = "response_minutes"
+
+    minute: Mapped[datetime] = mapped_column(primary_key=True)
+    outcome: Mapped[str] = mapped_column(primary_key=True)
+    """`limited` (429) or `failed` (5xx)."""
+    account: Mapped[str] = mapped_column(primary_key=True)
+    """`*`: several, or none."""
+    count: Mapped[int] = mapped_column(BigInteger)

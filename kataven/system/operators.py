@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import select
+from sqlalchemy import Select, literal, select, tuple_
 from sqlalchemy.orm import Session
 
 from kataven.system.models import OperatorEvent
@@ -64,6 +67,88 @@ def listing(
     if account_contains:
         events = events.where(OperatorEvent.account_id.icontains(account_contains, autoescape=True))
     return session.scalars(events.offset(skip).limit(limit)).all()
+
+
+@dataclass(frozen=True, slots=True)
+class EventSearch:
+    """Filters of the operator audit log. Empty values match everything."""
+
+    account: str = ""
+    """An account, exactly."""
+    account_contains: str = ""
+    """A part of an account's name, ignoring case."""
+    action: str = ""
+    actor: str = ""
+    since: datetime | None = None
+    until: datetime | None = None
+    """Exclusive."""
+
+
+@dataclass(frozen=True, slots=True)
+class EventPosition:
+    """The event after which a page starts, or before which it ends."""
+
+    at: datetime
+    id: UUID
+    backwards: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class EventPage:
+    """A page of events, newest first, and whether a previous (newer) and a next page exist."""
+
+    rows: Sequence[OperatorEvent]
+    has_previous: bool
+    has_next: bool
+
+
+def page(session: Session, wanted: EventSearch, limit: int, start: EventPosition | None = None) -> EventPage:
+    """Up to `limit` matching events after the position, or before it if it is backwards."""
+    found = _matching(wanted).limit(limit + 1)
+    here = None if start is None else tuple_(literal(start.at), literal(start.id))
+    key = tuple_(OperatorEvent.at, OperatorEvent.id)
+    if start is not None and start.backwards:
+        newer = found.where(key > here).order_by(OperatorEvent.at, OperatorEvent.id)
+        rows = session.scalars(newer).all()
+        if len(rows) > limit:
+            return EventPage(rows[:limit][::-1], has_previous=True, has_next=True)
+        start = None  # fewer than a full page precedes the position, so this is the first page
+    if start is not None:
+        found = found.where(key < here)
+    rows = session.scalars(found.order_by(OperatorEvent.at.desc(), OperatorEvent.id.desc())).all()
+    return EventPage(rows[:limit], has_previous=start is not None, has_next=len(rows) > limit)
+
+
+def every_event(
+    session_of: Callable[[], AbstractContextManager[Session]], wanted: EventSearch, size: int
+) -> Iterator[Sequence[OperatorEvent]]:
+    """All matching events, newest first, `size` at a time, each part in its own session."""
+    start: EventPosition | None = None
+    while True:
+        with session_of() as session:
+            found = page(session, wanted, size, start)
+            session.expunge_all()
+        yield found.rows
+        if not found.has_next:
+            return
+        start = EventPosition(found.rows[-1].at, found.rows[-1].id)
+
+
+def _matching(wanted: EventSearch) -> Select[OperatorEvent]:
+    found = select(OperatorEvent)
+    if wanted.account:
+        found = found.where(OperatorEvent.account_id == wanted.account)
+    if wanted.account_contains:
+        found = found.where(OperatorEvent.account_id.icontains(wanted.account_contains, autoescape=True))
+    if wanted.action:
+        found = found.where(OperatorEvent.action == wanted.action)
+    if wanted.actor:
+        found = found.where(OperatorEvent.actor == wanted.actor)
+    if wanted.since is not None:
+        found = found.where(OperatorEvent.at >= wanted.since)
+    if wanted.until is not None:
+        found = found.where(OperatorEvent.at < wanted.until)
+    return found
 
 
 def facets(session: Session) -> tuple[Sequence[str], Sequence[str]]:

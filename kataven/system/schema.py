@@ -11,9 +11,10 @@ from kataven.tenancy.server import DatabaseServer
 
 OLDEST_SYSTEM_SERVED = "system_0005"
 """The oldest revision of the system database that this release serves. `system_0006` is needed only for migration runs,
-`system_0007` only for the journal, `system_0008` only for servers behind a connection pooler, and `system_0009` only
-for cutoffs and blocks of users and for the rotation policy of accounts, and `system_0010` only for the history of
-revocation times. So the release can be deployed before the system database is upgraded."""
+`system_0007` only for the journal, `system_0008` only for servers behind a connection pooler, `system_0009` only for
+cutoffs and blocks of users and for the rotation policy of accounts, `system_0010` only for the history of revocation
+times, and `system_0012` only for temporary raises of limits and for the history of refused and failed requests. So the
+release can be deployed before the system database is upgraded."""
 
 SYSTEM_SCHEMA = Schema("system", "kataven.system.models:SystemBase.metadata", oldest=OLDEST_SYSTEM_SERVED)
 

@@ -70,6 +70,14 @@ class Maintenance:
         in_use, limit = self._connection.execute(count).one()
         return in_use, limit
 
+    def connections_by_database(self) -> dict[str, int]:
+        """The number of client connections of each database that has one."""
+        count = text(
+            "SELECT datname, count(*) AS connections FROM pg_stat_activity"
+            " WHERE backend_type = 'client backend' AND datname IS NOT NULL GROUP BY datname"
+        )
+        return {row.datname: row.connections for row in self._connection.execute(count)}
+
     def cutter(self) -> Callable[[], None]:
         """A function that cuts this connection from another thread. A waiting statement fails with a disconnect."""
         connection = self._connection.connection.driver_connection

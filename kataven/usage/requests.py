@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from uuid import UUID
 
@@ -12,9 +12,10 @@ from sqlalchemy import ColumnElement, func, select
 from sqlalchemy.orm import Session
 
 from kataven.account.errors import NotFound
-from kataven.account.models import LoggedRequest
+from kataven.account.models import LoggedRequest, UsageTotal
 from kataven.account.paging import Page, Position, newest_first
 from kataven.usage.outcomes import CallOutcome, RequestStep
+from kataven.usage.pending import ANY_ROUTE
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +30,8 @@ class RequestSearch:
     address: str | None = None
     since: datetime | None = None
     until: datetime | None = None
+    callers: Collection[UUID] | None = None
+    """Any of these callers."""
 
 
 class StepResult(StrEnum):
@@ -59,11 +62,31 @@ def listing(
         "address": wanted.address,
     }
     where += [getattr(LoggedRequest, name) == value for name, value in equal.items() if value is not None]
+    if wanted.callers is not None:
+        where.append(LoggedRequest.caller.in_(wanted.callers))
     if wanted.since is not None:
         where.append(LoggedRequest.created_at >= wanted.since)
     if wanted.until is not None:
         where.append(LoggedRequest.created_at < wanted.until)
     return newest_first(session, LoggedRequest, limit, start, *where)
+
+
+@dataclass(frozen=True, slots=True)
+class LogChoices:
+    """The routes and problem codes of the calls that can be in the log, for lists of choices."""
+
+    routes: Sequence[str]
+    codes: Sequence[str]
+
+
+def choices(session: Session, log_hours: int) -> LogChoices:
+    """From the counts by hour: a fraction of the rows of the log."""
+    since = func.date_trunc("hour", func.now() - timedelta(hours=log_hours), "UTC")
+    rows = session.execute(
+        select(UsageTotal.route, UsageTotal.code).where(UsageTotal.period == 3600, UsageTotal.start >= since).distinct()
+    ).all()
+    routes = {route for route, _ in rows if route != ANY_ROUTE}
+    return LogChoices(sorted(routes), sorted({code for _, code in rows if code}))
 
 
 def find(session: Session, request_id: str, log_hours: int) -> LoggedRequest:
@@ -79,6 +102,14 @@ def find(session: Session, request_id: str, log_hours: int) -> LoggedRequest:
     ).first()
     if found is None:
         raise NotFound("request in the log")
+    return found
+
+
+def find_row(session: Session, row_id: UUID, log_hours: int) -> LoggedRequest | None:
+    """The request with this id of the log, which is unique, in contrast to the `X-Request-ID`."""
+    found = session.get(LoggedRequest, row_id)
+    if found is None or found.created_at < datetime.now(UTC) - timedelta(hours=log_hours):
+        return None
     return found
 
 

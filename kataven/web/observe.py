@@ -74,6 +74,9 @@ def finish(context: RequestContext, request: Request, response: Response) -> Res
     principal = context.admitted.principal if context.admitted else context.known
     surface = current_app.name.removeprefix("kataven-")
     context.services.metrics.record_request(surface, request.method, route, response.status_code, seconds)
+    history = context.services.response_history
+    if history is not None:
+        history.record(response.status_code, principal.account if principal else None)
     log.info(
         "request",
         method=request.method,

@@ -20,8 +20,10 @@ from kataven.ratelimit.fallback_stats import FallbackCounters
 from kataven.ratelimit.limiter import Limiter
 from kataven.revocation.revocation import Revocation
 from kataven.system.directory import Directory
+from kataven.system.response_history import ResponseHistory
 from kataven.tenancy.serving.histories import ServerHistories
 from kataven.tenancy.serving.registry import EngineRegistry
+from kataven.usage.policy import UsagePolicy
 from kataven.usage.recorder import UsageRecorder
 from kataven.usage.refused_origins import RefusedOrigins
 from kataven.web.internal_access import InternalAccess
@@ -97,6 +99,8 @@ class Services:
     """Counts the web pages that widget keys refused; None if usage is disabled."""
     revocation_history: BackgroundService | None = None
     """Records how long revocations take."""
+    response_history: ResponseHistory | None = None
+    """Counts refused and failed requests; None in processes that serve none."""
     internal_access: InternalAccess = field(default_factory=InternalAccess)
     """Authorizes requests for metrics and for the status of the installation."""
 
@@ -121,6 +125,11 @@ class Services:
 
     background: tuple[BackgroundService, ...] = field(init=False, repr=False)
     """In start order. `stop()` runs in reverse order, so that no entry outlives what it depends on."""
+
+    @property
+    def usage_policy(self) -> UsagePolicy:
+        """What is kept of the usage of accounts, and for how long."""
+        return UsagePolicy() if self.usage is None else self.usage.policy
 
     def __post_init__(self) -> None:
         publisher = MetricsPublisher(
@@ -161,6 +170,11 @@ class Services:
                 []
                 if self.refused_origins is None
                 else [BackgroundService("refused origins", self.refused_origins.start, self.refused_origins.stop)]
+            ),
+            *(
+                []
+                if self.response_history is None
+                else [BackgroundService("response history", self.response_history.start, self.response_history.stop)]
             ),
             *([] if self.usage is None else [BackgroundService("usage", self.usage.start, self.usage.stop)]),
         )

@@ -43,6 +43,8 @@ OWNERS = {
 }
 CONSOLE = {
     "console-accounts": "/console",
+    "console-accounts-by-requests": "/console?sort=requests",
+    "console-new-account": "/console/new-account",
     "console-accounts-none": "/console?q=nobody-there",
     "console-account": "/console/accounts/acme",
     "console-keys": "/console/accounts/acme/keys",
@@ -52,12 +54,17 @@ CONSOLE = {
     "console-health": "/console/health",
     "console-search": "/console/search",
     "console-trail": "/console/trail",
+    "console-wall": "/console/wall",
     "console-trail-none": "/console/trail?account=nobody-there",
 }
 LARGE = {
     "audit-log-of-revocations": "/audit-log?action=api_key.revoked",
     "people": "/people",
     "search-found": "/search?q=server",
+    "requests": "/requests",
+    "requests-limited": "/requests?outcome=limited&caller=server+1",
+    "requests-wrong-filter": "/requests?address=x",
+    "request-unknown": "/requests/unknown",
 }
 """Further pages that a large account fills. Add each page that shows usage."""
 LARGE_CONSOLE = {
@@ -136,6 +143,16 @@ def large_account_of_alice(user: ChromeUser, camera: Camera) -> None:
     user.go("/settings/api-keys?q=Server+10&sort=name")
     user.press("Server 10")
     camera.take("large-api-key", dark=True)
+    user.go("/requests?outcome=limited")
+    user.find("#rows th a").click()
+    user.find(".pipeline")
+    camera.take("large-request", dark=True)
+    user.go("/audit-log?action=api_key.revoked")
+    user.find("a[href^='/receipts/']").click()
+    user.find(".workers")
+    camera.take("large-receipt", dark=True)
+    user.go("/settings/api-keys?q=Server+10&sort=name")
+    user.press("Server 10")
     for button in ("Edit", "Rotate…", "Reduce scopes…", "Revoke…"):
         user.press(button)
         camera.take(f"large-api-key-{button.partition(' ')[0].rstrip('…').lower()}")
@@ -217,7 +234,7 @@ def as_olivia(user: ChromeUser, camera: Camera) -> None:
     user.go("/console/accounts/acme")
     user.press("Suspend account")
     camera.take("console-account-problem")
-    user.go("/console")
+    user.go("/console/new-account")
     user.press("Create account")
     camera.take("console-accounts-problem")
     user.go("/console/migrations")

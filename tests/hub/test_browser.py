@@ -423,10 +423,12 @@ def test_pages_work_without_javascript_except_the_copy_button(user: ChromeUser) 
     "path",
     [
         "/console",
+        "/console/new-account",
         "/console/accounts/acme",
         "/console/migrations",
         "/console/migrations?check=1",
         "/console/health",
+        "/console/wall",
         "/console/trail",
     ],
 )

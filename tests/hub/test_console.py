@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import pytest
 
+from kataven.hub.console.verdict import WorkerRow
 from kataven.ratelimit.cluster_pool import pool_at
 from kataven.ratelimit.policy import Limits
+from kataven.revocation.coordination import Member
+from kataven.revocation.revocation import Revocation
 from kataven.system import operators
 from kataven.system.models import OperatorEvent
+from kataven.web import health
 from tests.hub.conftest import Hub
 from tests.hub.hub_browser import HubBrowser
 from tests.support.app_harness import AppHarness, new_account
 
 CONSOLE = "/console"
+NEW_ACCOUNT = f"{CONSOLE}/new-account"
 
 
 def events_of(harness: AppHarness, account: str) -> list[OperatorEvent]:
@@ -43,15 +48,15 @@ def test_console_pages_require_the_operator_role(alice: HubBrowser, anonymous: H
 def test_console_actions_require_the_operator_role(alice: HubBrowser, harness: AppHarness, verb: str) -> None:
     alice.get("/")
     assert alice.post(f"{CONSOLE}/accounts/globex/{verb}", {"confirm": "globex"}).status_code == 403
-    assert alice.post(f"{CONSOLE}/accounts", {"account": "of-alices", "name": "x"}).status_code == 403
+    assert alice.post(NEW_ACCOUNT, {"account": "of-alices", "name": "x"}).status_code == 403
     record = harness.services.directory.read("globex")
     assert record is not None
     assert record.open
 
 
 def test_created_account_is_usable_immediately(hub: Hub, harness: AppHarness, olivia: HubBrowser) -> None:
-    olivia.get(CONSOLE)
-    made = olivia.post(f"{CONSOLE}/accounts", {"account": "new-in-console", "name": "New & Co.", "org_id": "org-x"})
+    olivia.get(NEW_ACCOUNT)
+    made = olivia.post(NEW_ACCOUNT, {"account": "new-in-console", "name": "New & Co.", "org_id": "org-x"})
     assert made.location == page_of("new-in-console")
     page = olivia.get(made.location).text
     assert "New &amp; Co." in page
@@ -77,8 +82,8 @@ def test_created_account_is_usable_immediately(hub: Hub, harness: AppHarness, ol
 def test_invalid_account_form_shows_an_error(
     olivia: HubBrowser, harness: AppHarness, form: dict[str, str], words: str
 ) -> None:
-    olivia.get(CONSOLE)
-    page = olivia.post(f"{CONSOLE}/accounts", form)
+    olivia.get(NEW_ACCOUNT)
+    page = olivia.post(NEW_ACCOUNT, form)
     assert page.status_code == 400
     assert words in page.text
     assert harness.services.directory.read("fine") is None
@@ -177,20 +182,44 @@ def test_todays_usage_is_shown_and_unknown_without_redis(
     caller = harness.bearer(harness.new_key("counted-here"))
     for _ in range(3):
         assert caller.get("/v1/me").status_code == 200
-    assert "<td>3</td>" in olivia.get(f"{CONSOLE}?q=counted-here").text
+    assert '<td class="num">3</td>' in olivia.get(f"{CONSOLE}?q=counted-here").text
     assert "3 of 1,000,000 used" in olivia.get(page_of("counted-here")).text
     with monkeypatch.context() as outage:
         outage.setattr(hub.services.api_meter._windows, "_pool", pool_at("redis://127.0.0.1:1/0"))
         assert ">unknown<" in olivia.get(f"{CONSOLE}?q=counted-here").text
         assert "be read because Redis is unavailable" in olivia.get(page_of("counted-here")).text
-    assert "<td>3</td>" in olivia.get(f"{CONSOLE}?q=counted-here").text
+    assert '<td class="num">3</td>' in olivia.get(f"{CONSOLE}?q=counted-here").text
 
 
 def test_health_shows_dependencies_workers_and_schemas(olivia: HubBrowser) -> None:
     page = olivia.get(f"{CONSOLE}/health").text
     assert "System database" in page
     assert "account_0001" in page
-    assert "Lease" in page
+    assert "Cache lease" in page
+
+
+def test_health_starts_with_a_verdict(hub: Hub, olivia: HubBrowser, monkeypatch: pytest.MonkeyPatch) -> None:
+    def verdict() -> str:
+        return olivia.get(f"{CONSOLE}/health").text.partition("Database servers</h2>")[0]
+
+    monkeypatch.setattr(health, "checks_of", lambda _: {"redis": "ok", "auth_service": "off: in-process"})
+    worker = Member("w", "web-1", 7, lease_seconds=10.0, confirmed_seconds_ago=1.0)
+    monkeypatch.setattr(Revocation, "workers", lambda _: [worker])
+    monkeypatch.setattr("kataven.operations.migration_runs.latest", lambda _: None)
+    assert "All well" in verdict()
+    assert '<span class="tag neutral">off</span>' in olivia.get(f"{CONSOLE}/health").text
+    monkeypatch.setattr(Revocation, "workers", lambda _: [worker, replace(worker, confirmed_seconds_ago=5.0)])
+    assert "1 of 2 workers did not renew the lease in time" in verdict()
+    assert "renewed late" in olivia.get(f"{CONSOLE}/health").text
+    monkeypatch.setattr(Revocation, "workers", lambda _: [])
+    monkeypatch.setattr(health, "checks_of", lambda _: {"redis": "degraded: unreachable"})
+    found = verdict()
+    assert found.index("No worker is running") < found.index("Redis: unreachable"), "failing problems come first"
+
+
+@pytest.mark.parametrize(("age", "state"), [(0.0, "good"), (4.9, "good"), (5.0, "late"), (10.0, "expired")])
+def test_worker_is_late_if_half_of_its_lease_has_passed(age: float, state: str) -> None:
+    assert WorkerRow("web-1", 7, age, 10.0).state == state
 
 
 def test_operator_audit_log_lists_actions(harness: AppHarness, olivia: HubBrowser) -> None:

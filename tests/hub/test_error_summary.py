@@ -49,7 +49,7 @@ def test_account_forms_have_an_error_summary(alice: HubBrowser, path: str, form:
 @pytest.mark.parametrize(
     ("page", "path", "form", "target"),
     [
-        ("/console", "/console/accounts", {"account": "A B", "name": ""}, "name"),
+        ("/console/new-account", "/console/new-account", {"account": "A B", "name": ""}, "name"),
         ("/console/accounts/acme", "/console/accounts/acme/limits", {"per_minute": "0"}, "per_minute"),
         ("/console/accounts/acme", "/console/accounts/acme/policy", {"max_days": "-1"}, "max_days"),
         ("/console/accounts/acme", "/console/accounts/acme/suspend", {"confirm": "globex"}, "confirm-suspend"),

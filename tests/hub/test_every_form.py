@@ -19,7 +19,8 @@ from werkzeug.test import TestResponse
 
 from kataven.dev.personas import ALICE, BOB, OLIVIA, Persona
 from kataven.hub.page_blueprint import is_called_by_issuer, is_called_while_typing, refill_of, takes_a_secret
-from kataven.operations import revocation_measurement
+from kataven.operations import limit_raises, revocation_measurement
+from kataven.operations.operator import Operator
 from kataven.people.access import Cause
 from kataven.revocation import EVERYTHING
 from kataven.system.schema import ACCOUNT_SCHEMA
@@ -106,6 +107,12 @@ def account(*steps: str) -> Callable[[HubBrowser, AppHarness], Things]:
         return {"account": name}
 
     return made
+
+
+def raised_account(browser: HubBrowser, harness: AppHarness) -> Things:
+    things = account()(browser, harness)
+    limit_raises.raise_limits(Operator("test", harness.services), things["account"], {"concurrent": 2_000}, 1)
+    return things
 
 
 def account_with_key(browser: HubBrowser, harness: AppHarness) -> Things:
@@ -220,11 +227,25 @@ EXAMPLES: dict[str, Example] = {
     "/settings/widget-keys/<key_id>/remove": Example(
         "/settings/widget-keys/{key_id}", then="gone", prepare=new_widget_key
     ),
+    "/audit-log/export": Example("/audit-log", {"format": "csv"}, {"format": "ndjson"}, "done"),
     "/widget": Example("/widget", {"title": "One"}, {"launcher_label": "Two"}, "shown"),
-    "/console/accounts": Example(
-        "/console", {"account": "{name}", "name": "One"}, {"account": "{name}", "name": "Two"}, "said", OLIVIA, new_name
+    "/console/new-account": Example(
+        "/console/new-account",
+        {"account": "{name}", "name": "One"},
+        {"account": "{name}", "name": "Two"},
+        "said",
+        OLIVIA,
+        new_name,
     ),
     "/console/accounts/<account>/limits": of_account({"per_day": "2000001"}, {"concurrent": "7"}, "shown"),
+    "/console/accounts/<account>/raise": of_account(
+        {"raised_per_minute": "1000001", "raised_per_hour": "1000001", "raised_per_day": "1000001"},
+        {"raised_concurrent": "2000"},
+        "done",
+    ),
+    "/console/accounts/<account>/end-raise": Example(
+        "/console/accounts/{account}", then="done", person=OLIVIA, prepare=raised_account
+    ),
     "/console/accounts/<account>/policy": of_account({"max_days": "30"}, {"max_days": "60"}, "shown"),
     "/console/accounts/<account>/suspend": of_account(CONFIRMED, CONFIRMED, "said"),
     "/console/accounts/<account>/archive": of_account(CONFIRMED, CONFIRMED, "said"),
@@ -242,6 +263,7 @@ EXAMPLES: dict[str, Example] = {
     "/console/accounts/<account>/keys/<key_id>/revoke": Example(
         "/console/accounts/{account}/keys/{key_id}", then="done", person=OLIVIA, prepare=account_with_key
     ),
+    "/console/trail/export": Example("/console/trail", {"format": "csv"}, {"format": "ndjson"}, "done", person=OLIVIA),
     "/console/migrations": Example(
         "/console/migrations",
         {"confirm": ACCOUNT_SCHEMA.head, "account": "acme"},
@@ -251,6 +273,10 @@ EXAMPLES: dict[str, Example] = {
     ),
     "/console/health/measure": Example("/console/health", then="said", person=OLIVIA),
 }
+
+
+BUTTONS = {"/accounts", "/audit-log/export", "/console/trail/export"}
+"""Forms without text fields: each button has a value."""
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -294,7 +320,7 @@ def test_every_form_with_text_fields_can_be_restored(hub: Hub) -> None:
         for rule in hub.pages.url_map.iter_rules()
         if "POST" in (rule.methods or set())
     }
-    typed = {path for path, example in EXAMPLES.items() if set(example.first) - {"confirm"}} - {"/accounts"}  # a button
+    typed = {path for path, example in EXAMPLES.items() if set(example.first) - {"confirm"}} - BUTTONS
     with_secret = {path for path, view in views.items() if takes_a_secret(view)}
     assert {path for path in typed if refill_of(views[path]) is None} == with_secret
 
@@ -342,6 +368,8 @@ def send(browser: HubBrowser, form: Form, **changes: str) -> TestResponse:
 
 def is_done(response: TestResponse) -> bool:
     """An accepted form redirects to a page of the Hub or to the issuer, or shows the created object or its result."""
+    if is_download(response):
+        return True
     if response.status_code == HTTPStatus.OK and "Whose key is this?" in response.text:
         return "This is not a complete key" in response.text
     return response.status_code in {HTTPStatus.SEE_OTHER, HTTPStatus.CREATED} or bool(
@@ -349,10 +377,15 @@ def is_done(response: TestResponse) -> bool:
     )
 
 
+def is_download(response: TestResponse) -> bool:
+    disposition = response.headers.get("Content-Disposition", "")
+    return response.status_code == HTTPStatus.OK and disposition.startswith("attachment")
+
+
 def assert_is_page(page: TestResponse) -> None:
     """An HTML page with a heading, without a server error."""
     assert page.status_code < HTTPStatus.INTERNAL_SERVER_ERROR
-    if page.status_code not in {HTTPStatus.SEE_OTHER}:
+    if page.status_code not in {HTTPStatus.SEE_OTHER} and not is_download(page):
         assert "text/html" in page.content_type
         assert re.search(r"<h1[^>]*>[^<]+</h1>", page.text)
 
@@ -410,7 +443,7 @@ def assert_typed(tabs: Tabs, example: Example, page: TestResponse) -> None:
         assert tabs.first.fields["secret"] not in page.text
         return
     typed = {name for name in example.first if name != "confirm"}
-    if not typed or tabs.path == "/accounts":
+    if not typed or tabs.path in BUTTONS:
         return
     found = forms_of(page.text)[tabs.path].fields
     assert {name: found[name] for name in typed} == {name: tabs.first.fields[name] for name in typed}

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 import redis.connection
-from sqlalchemy import Engine, create_engine, event
+from sqlalchemy import Engine, create_engine, event, text
 from sqlalchemy.pool import NullPool
 
 import app as factory
@@ -34,6 +34,17 @@ from tests.hub.test_agents import FORM as AGENT
 from tests.support.app_harness import AppHarness
 
 ACCOUNT = "every-page"
+LOG_REQUEST = """
+INSERT INTO request_log (id, created_at, request_id, caller, kind, name, route, status, outcome, code, step,
+                         milliseconds, address, agent)
+VALUES (gen_random_uuid(), now(), 'example', gen_random_uuid(), 'api_key', 'Server', 'GET /v1/agents', 429, 'limited',
+        'rate_limited', 6, 1, '192.0.2.1', 'curl') RETURNING id
+"""
+RECORD_RECEIPT = """
+INSERT INTO audit_events (id, actor, actor_name, action, target, detail)
+VALUES (gen_random_uuid(), 'jwt:alice', 'Alice', 'api_key.revoked', gen_random_uuid()::text,
+        '{"name": "Server", "receipt": {"workers": 1, "acknowledged": 1, "ms": 2}}') RETURNING id
+"""
 EXTRA = 4
 """Additional queries that are allowed because a cache entry has expired."""
 MAX_STATEMENTS, MAX_REDIS_CALLS, MAX_BYTES = 12, 6, 80_000
@@ -48,6 +59,7 @@ EXAMPLES = {
     "/audit-log": "/audit-log",
     "/auth/callback": "/auth/callback",
     "/console": "/console",
+    "/console/new-account": "/console/new-account",
     "/docs/session": "/docs/session",
     "/help/sign-in": "/help/sign-in",
     "/search": "/search",
@@ -62,7 +74,12 @@ EXAMPLES = {
     "/console/people": "/console/people",
     "/console/search": "/console/search",
     "/console/trail": "/console/trail",
+    "/console/wall": "/console/wall",
     "/people": "/people",
+    "/receipts/<receipt_id>": "/receipts/{receipt}",
+    "/receipts/<receipt_id>/json": "/receipts/{receipt}/json",
+    "/requests": "/requests",
+    "/requests/<given>": "/requests/{request}",
     "/sessions": "/sessions",
     "/settings/api-keys": "/settings/api-keys",
     "/settings/api-keys/new": "/settings/api-keys/new",
@@ -80,15 +97,27 @@ EXAMPLES = {
 MORE = (
     "/audit-log?action=api_key&actor=alice&target=Server",
     "/console?q=bank",
+    "/console?sort=requests",
+    "/console/wall?part=live",
+    "/console/health?part=live",
+    "/console?sort=connections&status=active",
+    "/console?sort=created",
     f"/console/accounts/{ACCOUNT}/keys?q=server&status=active",
     "/console/trail?q=bulk&actor=jwt:operator-1",
     "/console/migrations?q=bank",
     "/console/search?q=bank",
     f"/console/search?account={ACCOUNT}&q=no-such-request",
     "/search?q=server",
+    "/requests?caller=server&outcome=limited&route=GET+/v1/agents&address=203.0.113.1&since=2026-01-01T00:00",
     "/settings/api-keys?q=server&show=never_used&sort=name",
 )
 """The same pages with filters."""
+CONTENT = {
+    "/console/accounts/<account>/keys",
+    "/console/accounts/<account>/keys/<key_id>",
+    "/console/accounts/<account>/people",
+}
+"""Pages of the console that show an account's own data."""
 OTHERWISE = {"/sign-in": {200, 303}, "/auth/callback": {303, 400}, "/sent/<place>": {303}}
 """Pages that redirect regardless of the role."""
 PEOPLE = {"owner": ALICE, "member": BOB, "operator": OLIVIA}
@@ -101,6 +130,8 @@ class Cost:
     status: int = 0
     bytes: int = 0
     statements: list[str] = field(default_factory=list)
+    databases: set[str] = field(default_factory=set)
+    """The databases that the request used."""
     redis_calls: int = 0
 
 
@@ -109,9 +140,10 @@ def counting_queries() -> Iterator[Cost]:
     """Count the queries of this thread: SQL statements, and Redis round trips."""
     cost, thread = Cost(), threading.get_ident()
 
-    def statement(_connection: Any, _cursor: Any, words: str, *_: Any) -> None:
+    def statement(connection: Any, _cursor: Any, words: str, *_: Any) -> None:
         if threading.get_ident() == thread:
             cost.statements.append(words)
+            cost.databases.add(connection.engine.url.database)
 
     def counting(send: Any) -> Any:
         def counted_send(*arguments: Any, **options: Any) -> Any:
@@ -167,7 +199,7 @@ def hub(harness: AppHarness, postgres: EmbeddedPostgres) -> Iterator[Hub]:
 def results(hub: Hub, postgres: EmbeddedPostgres) -> WalkResults:
     """Request every page in every role, before and after filling the account and the system database."""
     browsers = {role: _signed_in(hub, person) for role, person in PEOPLE.items()}
-    places = _places(browsers["owner"])
+    places = _places(browsers["owner"], create_engine(postgres.url(ACCOUNT), poolclass=NullPool))
     small = _walk(browsers, places)
     for database, fill in ((ACCOUNT, large.fill_account), ("kataven_every_page", large.fill_system)):
         fill(create_engine(postgres.url(database), poolclass=NullPool))
@@ -182,8 +214,10 @@ def _signed_in(hub: Hub, person: Persona) -> HubBrowser:
     return hub.signed_in(person, OPERATORS_ACCOUNT if person is OLIVIA else ACCOUNT)
 
 
-def _places(owner: HubBrowser) -> list[tuple[str, str]]:
+def _places(owner: HubBrowser, engine: Engine) -> list[tuple[str, str]]:
     """The rule of each page, with example paths."""
+    with engine.begin() as connection:
+        request, receipt = (connection.execute(text(one)).scalar_one() for one in (LOG_REQUEST, RECORD_RECEIPT))
     owner.get("/agents/new")
     agent = owner.post("/agents/new", AGENT).location.rpartition("/")[2]
     owner.get("/settings/widget-keys")
@@ -196,7 +230,10 @@ def _places(owner: HubBrowser) -> list[tuple[str, str]]:
         *EXAMPLES.items(),
         *((path.partition("?")[0].replace(f"/{ACCOUNT}/", "/<account>/"), path) for path in MORE),
     ]
-    return [(rule, path.format(agent=agent, key=key, widget_key=widget_key)) for rule, path in places]
+    return [
+        (rule, path.format(agent=agent, key=key, widget_key=widget_key, request=request, receipt=receipt))
+        for rule, path in places
+    ]
 
 
 def _seen(browser: HubBrowser, path: str) -> Cost:
@@ -241,6 +278,22 @@ def test_every_page_is_accessible_to_the_declared_roles_only(results: WalkResult
     assert wrong == []
 
 
+def test_console_pages_use_no_database_of_an_account(results: WalkResults) -> None:
+    """An unresponsive database server must not delay the console. Pages of an account's content read its database."""
+    declared = rules(results.hub)
+    system = "kataven_every_page"
+    elsewhere = {
+        path: sorted(cost.databases - {system})
+        for (rule, path, role), cost in results.large.items()
+        if role == "operator"
+        and declared[rule] == OPERATORS
+        and rule not in CONTENT
+        and cost.databases - {system}
+        and not path.startswith("/console/search?account=")  # a request of one account
+    }
+    assert elsewhere == {}
+
+
 def test_number_of_queries_is_independent_of_the_number_of_rows(results: WalkResults) -> None:
     """One query per row would add 50 queries."""
     more = []
@@ -262,7 +315,13 @@ def test_queries_and_size_of_each_page_are_bounded(results: WalkResults) -> None
 
 def test_large_account_fills_every_list(results: WalkResults) -> None:
     """A precondition of the tests above."""
-    lists = {"/settings/api-keys": "owner", "/agents": "owner", "/settings/widget-keys": "owner", "/audit-log": "owner"}
+    lists = {
+        "/requests": "member",
+        "/settings/api-keys": "owner",
+        "/agents": "owner",
+        "/settings/widget-keys": "owner",
+        "/audit-log": "owner",
+    }
     lists |= {"/console": "operator", "/console/migrations": "operator", "/console/trail": "operator"}
     lists |= {f"/console/accounts/{ACCOUNT}/keys": "operator"}
     for path, role in lists.items():

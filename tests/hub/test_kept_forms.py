@@ -204,7 +204,7 @@ def test_unauthenticated_browsers_store_no_form_in_redis(hub: Hub, harness: AppH
 
 def test_kept_forms_per_user_are_limited_and_expire(hub: Hub, harness: AppHarness) -> None:
     browser = hub.signed_in(OLIVIA)
-    form = open_form(browser, "/console", "/console/accounts")
+    form = open_form(browser, "/console/new-account", "/console/new-account")
     let_session_expire(harness, hub, browser)
     for number in range(3 * MAX_PER_USER):
         assert "%2Fsent%2F" in send(browser, form, {"name": f"Account {number}"}).location

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import re
+from datetime import UTC, datetime
 from uuid import uuid4
 
 import pytest
@@ -11,6 +12,7 @@ from sqlalchemy import text
 
 from kataven.hub.pages import agents, audit, widget_keys
 from kataven.hub.pages.api_keys import key_list
+from kataven.hub.server_watch import ServerState
 from kataven.system import operators
 from tests.hub.conftest import Hub
 from tests.hub.hub_browser import HubBrowser
@@ -157,6 +159,77 @@ def test_console_lists_paginate_forwards_and_back(
         assert f"one-{rows}" in olivia.get(link(olivia.get(link(third, "prev")).text, "prev")).text
 
 
+def test_account_chips_count_the_matching_accounts_per_status(olivia: HubBrowser, rows: str) -> None:
+    page = olivia.get(CONSOLE, query_string={"q": rows}).text
+    chips = re.findall(r"(\w+) <span class=\"count\">(\d+)</span>", page.partition("<table")[0])
+    assert chips == [("All", "3"), ("Archived", "3")]
+    assert f'href="/console?q={rows}&amp;status=archived"' in page
+    assert "No accounts found" in olivia.get(CONSOLE, query_string={"q": rows, "status": "active"}).text
+
+
+@pytest.mark.parametrize("order", ["name", "created", "requests", "connections"])
+def test_accounts_are_sorted_and_paginate_in_each_order(
+    hub: Hub, harness: AppHarness, olivia: HubBrowser, rows: str, order: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from kataven.hub.console import accounts
+
+    mark = f"-{rows}"
+    with harness.services.directory.database.writing() as session:
+        for age, name in enumerate(("two", "one", "three")):
+            session.execute(
+                text("UPDATE accounts SET created_at = now() - :age * interval '1 hour' WHERE account_id = :id"),
+                {"age": age, "id": name + mark},
+            )
+    counts = {f"one{mark}": 5, f"two{mark}": 7, f"three{mark}": 5}
+    monkeypatch.setattr(accounts, "used_today", lambda limits: {name: counts[name] for name in limits})
+    monkeypatch.setattr(
+        accounts,
+        "server_states",
+        lambda *_: {"default": ServerState(True, connections_by_database={name: counts[name] for name in counts})},
+    )
+    expected = {
+        "name": ["one", "three", "two"],
+        "created": ["two", "one", "three"],
+        "requests": ["two", "one", "three"],
+        "connections": ["two", "one", "three"],
+    }[order]
+
+    def shown(page: str) -> list[str]:
+        return re.findall(rf"/console/accounts/(\w+)-{rows}\"", page)
+
+    page = olivia.get(CONSOLE, query_string={"q": rows, "sort": order}).text
+    assert shown(page) == expected
+    assert "aria-sort" in page
+    monkeypatch.setattr(accounts, "PAGE_SIZE", 1)
+    page = olivia.get(CONSOLE, query_string={"q": rows, "sort": order}).text
+    there = [*shown(page)]
+    for _ in range(2):
+        page = olivia.get(link(page, "next")).text
+        there += shown(page)
+    assert there == expected
+    assert 'rel="next"' not in page
+    for name in expected[1::-1]:
+        page = olivia.get(link(page, "prev")).text
+        assert shown(page) == [name]
+    assert 'rel="prev"' not in page
+
+
+def test_accounts_are_listed_by_name_if_they_cannot_be_sorted_by_requests(
+    olivia: HubBrowser, rows: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from kataven.hub.console import accounts
+
+    query = {"q": rows, "sort": "requests", "after": "99999999999999999~one"}
+    monkeypatch.setattr(accounts, "used_today", lambda _: {})
+    assert "Redis is unavailable, so the accounts are sorted by name" in olivia.get(CONSOLE, query_string=query).text
+    monkeypatch.setattr(accounts, "MAX_RANKED", 2)
+    assert "More than 2 accounts match" in olivia.get(CONSOLE, query_string=query).text
+    for order in ("created", "requests", "nonsense"):
+        for position in ("999999999999999999~one", "~one", "1~", "x~one", "one~1"):
+            query = {"q": rows, "sort": order, "after": position}
+            assert olivia.get(CONSOLE, query_string=query).status_code == 200
+
+
 def test_operator_audit_log_filters_offer_existing_values(harness: AppHarness, olivia: HubBrowser) -> None:
     mark = uuid4().hex[:8]
     with harness.services.directory.database.writing() as session:
@@ -193,9 +266,31 @@ def test_operator_audit_log_paginates_back(
         operators.record(session, "jwt:olivia", "account.tested", f"second-{mark}")
     first = olivia.get(TRAIL, query_string={"q": mark}).text
     second = olivia.get(link(first, "next")).text
-    assert f"<td>second-{mark}</td>" in first
-    assert f"<td>first-{mark}</td>" in second
-    assert f"<td>second-{mark}</td>" in olivia.get(link(second, "prev")).text
+    assert f">second-{mark}</a>" in first
+    assert f">first-{mark}</a>" in second
+    assert f">second-{mark}</a>" in olivia.get(link(second, "prev")).text
+
+
+def test_operator_audit_log_is_limited_to_days_and_exported(harness: AppHarness, olivia: HubBrowser) -> None:
+    mark = uuid4().hex[:8]
+    with harness.services.directory.database.writing() as session:
+        for day in (1, 2):
+            event = operators.record(session, "jwt:olivia", "account.tested", f"day-{mark}", {"note": f"={day}"})
+            event.at = datetime(2026, 1, day, 12, tzinfo=UTC)
+    filters = {"q": mark, "from": "2026-01-02", "to": "2026-01-02"}
+    page = olivia.get(TRAIL, query_string=filters)
+    assert page.text.count("<code>account.tested</code>") == 1
+    assert "Note</span> <bdi>=2</bdi>" in page.text
+    exported = olivia.post(f"{TRAIL}/export", {"format": "csv"})  # the hidden fields of the page have the filters
+    assert "kataven-operator-audit-" in exported.headers["Content-Disposition"]
+    header, event_line, end = exported.text.splitlines()
+    assert header == "at,actor,action,account_id,detail,id"
+    assert event_line.startswith("2026-01-02T12:00:00+00:00,jwt:olivia,account.tested,day-")
+    assert end == "# export complete,1 events"
+    assert olivia.post(f"{TRAIL}/export", {"format": "csv", "to": "x"}).status_code == 400
+    assert olivia.get(TRAIL, query_string={"from": "x"}).status_code == 400
+    page = olivia.get(TRAIL, query_string={"action": "audit_log.exported"}).text
+    assert f"Q</span> <bdi>{mark}</bdi>" in page
 
 
 # Keys and the audit log
@@ -214,7 +309,7 @@ def test_revoked_key_shows_the_user_and_links_to_its_events(alice: HubBrowser) -
     events = alice.get(link_to_events(page)).text
     assert set(re.findall(r"<code>(api_key\.\w+)</code>", events)) == {"api_key.created", "api_key.revoked"}
     revoked = events[events.index("<code>api_key.revoked</code>") :].partition("</tr>")[0]
-    assert f'<span class="quiet">name</span> {name}' in revoked
+    assert name in revoked
     assert key_id in alice.get(AUDIT, query_string={"target": name.lower()}).text
 
 
@@ -242,7 +337,7 @@ def test_events_of_widget_keys_and_agents_contain_the_name(alice: HubBrowser) ->
     assert alice.post(agent, {**AGENT, "name": f"Agent {mark}", "description": "Changed"}).status_code == 303
     for target, action, name in ((place, "widget_key.disabled", "Widget"), (agent, "agent.changed", "Agent")):
         events = alice.get(AUDIT, query_string={"target": id_of(target), "action": action}).text
-        assert f'<span class="quiet">name</span> {name} {mark}' in events
+        assert f"<bdi>{name} {mark}</bdi></a>" in events
 
 
 @pytest.mark.parametrize(

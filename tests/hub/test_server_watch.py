@@ -7,6 +7,7 @@ import socket
 import threading
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import replace
+from pathlib import Path
 from uuid import uuid4
 
 import pytest
@@ -15,12 +16,20 @@ from sqlalchemy.exc import OperationalError
 
 from kataven.dev.embedded.postgres import EmbeddedPostgres
 from kataven.hub import server_watch
-from kataven.hub.server_watch import DEADLINE_SECONDS, FRESH_SECONDS, CloseConnection, ServerState, ServerWatch
+from kataven.hub.server_watch import (
+    DEADLINE_SECONDS,
+    FRESH_SECONDS,
+    STALE_SECONDS,
+    CloseConnection,
+    ServerState,
+    ServerWatch,
+)
 from kataven.hub.session_middleware import EXTENSION
 from tests.hub.conftest import Hub
 from tests.hub.hub_browser import HubBrowser
 from tests.support.app_harness import AppHarness
 from tests.support.clock import Clock
+from tests.support.proxy import Proxy
 from tests.support.waiting import wait_until
 
 SECONDS = 60
@@ -197,13 +206,72 @@ def test_unresponsive_server_is_named_on_every_page_that_uses_it(silent: str, ol
     for path in (f"{CONSOLE}?q={silent}", HEALTH, f"{MIGRATIONS}&q={silent}"):
         wait_until(lambda path=path: said.search(olivia.get(path).text) is not None, SECONDS)
     health = olivia.get(HEALTH).text
-    row = health[health.index("silent-") :].partition("</tr>")[0]
-    assert "<td>1</td>" in row  # its account
+    row = row_of(health, "silent-")
+    assert '<td class="num">1</td>' in row  # its account
+    assert "It has 1 account, which return 503" in health.partition("Database servers")[0]  # the verdict
     default = health[health.index('<th scope="row">default') :].partition("</tr>")[0]
     assert ">available<" in default
-    assert re.search(r"<td>\d+ of \d+</td>", default)
-    assert re.search(r"<td>\d+ ms</td>", default)
+    assert re.search(r'<td class="num">\d+ of \d+</td>', default)
+    assert re.search(r'<td class="num">\d+ ms</td>', default)
+
+
+def test_server_that_goes_silent_is_shown_within_15_seconds_on_the_open_page(
+    hub: Hub, harness: AppHarness, postgres: EmbeddedPostgres, olivia: HubBrowser, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The page refreshes itself every 5 seconds: each refresh advances the clock."""
+    clock, name = Clock(), f"goes-silent-{uuid4().hex[:8]}"
+    monkeypatch.setitem(hub.pages.extensions, EXTENSION, replace(hub.services, servers=ServerWatch(clock=clock)))
+    socket_of_server = Path(make_url(postgres.url("x")).query["host"]) / ".s.PGSQL.5432"  # type: ignore[arg-type]
+    user = make_url(postgres.url("x")).username
+
+    def refreshed() -> str:
+        page = olivia.get(f"{HEALTH}?part=live", headers={"HX-Request": "true"}).text
+        assert not page.startswith("<!doctype"), "the whole page instead of its part"
+        return page
+
+    with Proxy(socket_of_server) as proxy:
+        database = harness.services.directory.database
+        with database.writing() as session:
+            session.execute(
+                text("INSERT INTO database_servers (name, url, draining) VALUES (:name, :url, true)"),
+                {"name": name, "url": f"postgresql+psycopg2://{user}@127.0.0.1:{proxy.port}/postgres"},
+            )
+        try:
+            wait_until(lambda: ">available<" in row_of(refreshed(), name), SECONDS)
+            proxy.swallow()
+            pages = []
+            for _ in range(3):
+                clock.advance(5)
+                pages.append(refreshed())
+            assert f"Server {name} is not responding" in pages[-1]
+            assert "server " + name + " is not responding" in row_of(pages[-1], name)
+            proxy.heal()
+            clock.advance(5)
+            wait_until(lambda: ">available<" in row_of(refreshed(), name), SECONDS)
+        finally:
+            with database.writing() as session:
+                session.execute(text("DELETE FROM database_servers WHERE name = :name"), {"name": name})
+
+
+def row_of(page: str, server: str) -> str:
+    return page[page.index(f'<th scope="row">{server}') :].partition("</tr>")[0]
+
+
+def test_old_status_is_unknown_until_the_server_responds_again(probes: Probes) -> None:
+    """No page was open for a while. The server may have gone silent since."""
+    clock = Clock()
+    watch = ServerWatch(probes, clock)
+    probes.end(responds=True)
+    wait_until(lambda: watch.states({"pg2": SOMEWHERE})["pg2"].responds is True, SECONDS)
+    assert watch.states({"pg2": SOMEWHERE})["pg2"].age == 0
+    probes.end(responds=None)
+    clock.advance(STALE_SECONDS)
+    assert watch.states({"pg2": SOMEWHERE})["pg2"].responds is None
+    probes.end(responds=True)
+    wait_until(lambda: watch.states({"pg2": SOMEWHERE})["pg2"].responds is True, SECONDS)
 
 
 def test_database_sizes_are_shown_when_known(hub: Hub, olivia: HubBrowser) -> None:
-    wait_until(lambda: re.search(r"<td>[\d.]+ MB</td>", olivia.get(f"{CONSOLE}?q=acme").text) is not None, SECONDS)
+    wait_until(
+        lambda: re.search(r'<td class="num">[\d.]+ MB</td>', olivia.get(f"{CONSOLE}?q=acme").text) is not None, SECONDS
+    )

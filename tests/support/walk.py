@@ -353,8 +353,13 @@ PAGES: dict[tuple[str, str], Callable[[World], Form]] = {
     ("GET", "/console/search"): lambda w: Form(f"/console/search?account={w.account}&q=no-such-request"),
     ("POST", "/console/search"): lambda w: Form("/console/search", {"secret": w.api_key()[1]}),
     ("POST", "/console/search/suggest"): lambda _: Form("/console/search/suggest", {"q": "a"}),
-    ("GET", "/audit-log"): lambda _: Form("/audit-log"),
+    ("GET", "/audit-log"): lambda _: Form("/audit-log?target=CI&from=2026-01-01"),
+    ("POST", "/audit-log/export"): lambda _: Form("/audit-log/export", {"format": "csv"}, SEEN),
     ("GET", "/people"): lambda _: Form("/people"),
+    ("GET", "/receipts/<receipt_id>"): lambda w: Form(f"/receipts/{w.receipt()}"),
+    ("GET", "/receipts/<receipt_id>/json"): lambda w: Form(f"/receipts/{w.receipt()}/json"),
+    ("GET", "/requests"): lambda _: Form("/requests?caller=server&outcome=limited"),
+    ("GET", "/requests/<given>"): lambda _: Form(f"/requests/{uuid4().hex}", statuses=frozenset({200, 404})),
     **{
         ("POST", f"/people/<person_id>/{verb}"): lambda w, verb=verb: Form(  # type: ignore[misc]
             f"/people/{w.member()}/{verb}", {}, DONE
@@ -377,11 +382,16 @@ PAGES: dict[tuple[str, str], Callable[[World], Form]] = {
     # Without a token; tests/hub/test_try_it.py has the rest.
     ("POST", "/docs/try"): lambda _: Form("/docs/try", {"operation": "getMe"}, frozenset({403})),
     ("GET", "/console"): lambda _: Form("/console"),
-    ("POST", "/console/accounts"): lambda w: Form(
-        "/console/accounts", {"account": f"made-{next(_NUMBERS)}", "name": "Made"}, DONE
+    ("GET", "/console/new-account"): lambda _: Form("/console/new-account"),
+    ("POST", "/console/new-account"): lambda w: Form(
+        "/console/new-account", {"account": f"made-{next(_NUMBERS)}", "name": "Made"}, DONE
     ),
     ("GET", CONSOLE_ACCOUNT): lambda w: Form(f"/console/accounts/{w.account}"),
     ("POST", f"{CONSOLE_ACCOUNT}/limits"): lambda w: Form(f"/console/accounts/{w.account}/limits", LIMITS, DONE),
+    ("POST", f"{CONSOLE_ACCOUNT}/raise"): lambda w: Form(
+        f"/console/accounts/{w.account}/raise", {"raised_concurrent": "1000000", "hours": "1"}, DONE
+    ),
+    ("POST", f"{CONSOLE_ACCOUNT}/end-raise"): lambda w: Form(f"/console/accounts/{w.account}/end-raise", {}, DONE),
     ("POST", f"{CONSOLE_ACCOUNT}/policy"): lambda w: Form(
         f"/console/accounts/{w.account}/policy", {"max_days": "3650", "existing": "on"}, DONE
     ),
@@ -420,7 +430,9 @@ PAGES: dict[tuple[str, str], Callable[[World], Form]] = {
     ("GET", "/console/health"): lambda _: Form("/console/health"),
     # There is no API that listens here.
     ("POST", "/console/health/measure"): lambda _: Form("/console/health/measure", {}, frozenset({409})),
-    ("GET", "/console/trail"): lambda _: Form("/console/trail"),
+    ("GET", "/console/wall"): lambda _: Form("/console/wall"),
+    ("GET", "/console/trail"): lambda _: Form("/console/trail?from=2026-01-01"),
+    ("POST", "/console/trail/export"): lambda _: Form("/console/trail/export", {"format": "ndjson"}, SEEN),
     ("GET", "/sign-in"): lambda _: Form("/sign-in", None, DONE),
     ("POST", "/sign-in"): lambda w: Form("/sign-in", {"account": w.account}, DONE),
     ("GET", "/auth/callback"): lambda _: Form("/auth/callback", None, frozenset({303, 400})),

@@ -12,19 +12,22 @@ from pydantic import Field
 from werkzeug.wrappers import Response as AnyResponse
 
 from kataven.account.errors import NotFound
+from kataven.hub.console import refusals
+from kataven.hub.console.lists import server_states
 from kataven.hub.console.usage import account_quotas
 from kataven.hub.edits import SEEN, FieldLabel, read_edit, seen_of
-from kataven.hub.formatting import describe_change, describe_revocation, pluralize
+from kataven.hub.formatting import describe_change, describe_revocation, moment, pluralize
 from kataven.hub.page_blueprint import OPERATORS, HubRequest, PageBlueprint, read_form, render, see_other
 from kataven.hub.session_middleware import save_session
 from kataven.identity.token import is_account_name
-from kataven.operations import account_limits, account_status
+from kataven.operations import account_limits, account_status, limit_raises
 from kataven.operations.operator import Operator
 from kataven.ratelimit.policy import LIMIT_FIELDS, MAX_LIMIT, WINDOWS
 from kataven.revocation.receipt import Receipt
-from kataven.system import accounts, operators
+from kataven.system import accounts, operators, servers
+from kataven.system import limit_raises as stored_raises
 from kataven.system.directory import AccountRecord, record_of, record_query
-from kataven.system.errors import ContradictoryLimits, SystemRefusal
+from kataven.system.errors import ContradictoryLimits, NotARaise, SystemRefusal, SystemSchemaBehind
 from kataven.system.models import Account, OperatorEvent
 from kataven.tenancy.errors import TenancyError
 from kataven.web.schema import Input, with_fields
@@ -53,6 +56,22 @@ class PolicyForm(Input):
     existing: bool = False
 
 
+RAISE_HOURS = (
+    ("1", "1 hour"),
+    ("6", "6 hours"),
+    ("24", "24 hours"),
+    ("72", "3 days"),
+    (str(limit_raises.MAX_HOURS), "7 days"),
+)
+
+
+@with_fields((f"raised_{limit.field}" for limit in LIMIT_FIELDS), Limit | None)
+class RaiseForm(Input):
+    """The limits to raise, and for how long. Empty limits are kept."""
+
+    hours: Annotated[int, Field(ge=1, le=limit_raises.MAX_HOURS)] = 24
+
+
 @blueprint.page("/console/accounts/<account>", OPERATORS)
 def show_account(hub_request: HubRequest, account: str) -> AnyResponse:
     return _page(hub_request, account)
@@ -76,6 +95,48 @@ def set_limits(hub_request: HubRequest, account: str) -> AnyResponse:
     except ContradictoryLimits as error:
         return _page(hub_request, account, request.form, {WINDOWS[0]: str(error)})
     return _redirect_with_notice(hub_request, account, "Limits updated. All workers apply them within one second.")
+
+
+def _refill_raise(hub_request: HubRequest, submitted: Mapping[str, str], account: str) -> AnyResponse:
+    return _page(hub_request, account, submitted, form="raise")
+
+
+@blueprint.form("/console/accounts/<account>/raise", OPERATORS, _refill_raise)
+def raise_limits(hub_request: HubRequest, account: str) -> AnyResponse:
+    """Raise limits for some hours."""
+    given = {f"raised_{name}": request.form.get(f"raised_{name}", "").strip() or None for name in LIMITS_LABELS}
+    form, problems = read_form(RaiseForm, **given)
+    if form is None:
+        return _page(hub_request, account, request.form, problems)
+    _find(hub_request, account)
+    chosen = form.model_dump()
+    values = {name: chosen[f"raised_{name}"] for name in LIMITS_LABELS if chosen[f"raised_{name}"] is not None}
+    try:
+        raised, logged = limit_raises.raise_limits(_operator(hub_request), account, values, form.hours)
+    except (NotARaise, ContradictoryLimits, SystemSchemaBehind) as error:
+        field = next((name for name in LIMITS_LABELS if name in values and name in str(error)), WINDOWS[0])
+        return _page(hub_request, account, request.form, {f"raised_{field}": str(error)})
+    return _redirect_with_notice(
+        hub_request, account, f"Limits raised until {moment(raised.ends_at)}. {_applied(logged=logged)}"
+    )
+
+
+@blueprint.form("/console/accounts/<account>/end-raise", OPERATORS)
+def end_raise(hub_request: HubRequest, account: str) -> AnyResponse:
+    _find(hub_request, account)
+    try:
+        ended, logged = limit_raises.end(_operator(hub_request), account)
+    except SystemSchemaBehind as error:
+        return _page(hub_request, account, {}, {"status": str(error)})
+    words = "The limits were not raised any more." if ended is None else f"Raise ended. {_applied(logged=logged)}"
+    return _redirect_with_notice(hub_request, account, words)
+
+
+def _applied(*, logged: bool) -> str:
+    applied = "All workers apply this within one second."
+    if logged:
+        return applied
+    return f"{applied} The account's database is unavailable: only the operator audit log has this event."
 
 
 def _refill_policy(hub_request: HubRequest, submitted: Mapping[str, str], account: str) -> AnyResponse:
@@ -167,7 +228,13 @@ def _page(
 ) -> AnyResponse:
     """`form` is the form of the `submitted` values, if it isn't the form of this request."""
     record, row, events = _find(hub_request, account)
-    seen = {"limits": seen_of(asdict(record.limits)), "policy": seen_of({"max_days": record.max_key_expiry_days})}
+    with hub_request.services.directory.database.reading() as session:
+        registered = [server for server, _ in servers.listing(session)]
+        raised = stored_raises.read(session, account)
+    state = server_states(hub_request, registered)[row.server]
+    quotas = account_quotas(account, record.limits)
+    found = refusals.read(hub_request, record, row.server, state)
+    seen = {"limits": seen_of(asdict(record.base_limits)), "policy": seen_of({"max_days": record.max_key_expiry_days})}
     if submitted and SEEN in submitted:  # a form with errors keeps the digests that it was opened with
         seen[form or request.path.rpartition("/")[2]] = submitted[SEEN]
     return render(
@@ -176,7 +243,12 @@ def _page(
         record=record,
         row=row,
         events=events,
-        account_quotas=account_quotas(account, record.limits),
+        redis_available=quotas is not None,
+        limit_rows=refusals.rows(record, quotas, found.found),
+        refusals=found,
+        raised=raised,
+        raise_hours=RAISE_HOURS,
+        server_responds=state.responds is not False,
         seen=seen,
         submitted=submitted or {},
         problems=problems or {},

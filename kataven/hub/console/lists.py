@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,12 +16,12 @@ from kataven.hub.server_watch import ServerState
 from kataven.hub.session_middleware import hub_services
 from kataven.identity.token import is_account_name
 from kataven.system import accounts
-from kataven.system.accounts import NamePage
+from kataven.system.accounts import AccountPage, AccountPosition
 from kataven.system.addresses import address_of
 from kataven.system.models import Account, AccountStatus, RegisteredServer
 
 MAX_TEXT_LENGTH = 200
-NO_ACCOUNTS = NamePage((), has_previous=False, has_next=False)
+NO_ACCOUNTS = AccountPage((), has_previous=False, has_next=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,20 +46,50 @@ def searched(field: str = "q") -> AccountSearch:
     return AccountSearch(request.args.get(field, ""))
 
 
-def account_page(session: Session, search: AccountSearch, status: AccountStatus | None, size: int) -> NamePage:
-    """The requested page of accounts."""
+@dataclass(frozen=True, slots=True)
+class ListPosition:
+    """The account after which a page starts, or before which it ends, with the value by which the list is sorted."""
+
+    account: str
+    value: int | None = None
+    backwards: bool = False
+
+
+def requested_position() -> ListPosition | None:
+    """The position of the requested page. None, the first page, if it is missing or malformed."""
+    for name, backwards in (("after", False), ("before", True)):
+        found = re.fullmatch(r"(?:(\d{1,18})~)?([^~]+)", request.args.get(name, ""), re.ASCII)
+        if found is not None and is_account_name(found[2]):
+            return ListPosition(found[2], None if found[1] is None else int(found[1]), backwards)
+    return None
+
+
+def account_page(session: Session, search: AccountSearch, status: AccountStatus | None, size: int) -> AccountPage:
+    """The requested page of accounts, by name."""
     if not search.can_match:
         return NO_ACCOUNTS
-    return accounts.page(session, search.text, status, size, after=_name("after"), before=_name("before"))
+    return accounts.page(session, search.text, status, size, by_name(requested_position()))
 
 
-def page_links(path: str, query: Mapping[str, str], page: NamePage) -> dict[str, str]:
-    """Links to the previous and next page, if they exist."""
+def by_name(start: ListPosition | None) -> AccountPosition | None:
+    """A position in the list that is ordered by name."""
+    return None if start is None else AccountPosition(start.account, backwards=start.backwards)
+
+
+def page_links(
+    path: str, query: Mapping[str, str], page: AccountPage, values: Mapping[str, int] | None = None
+) -> dict[str, str]:
+    """Links to the previous and next page, if they exist. `values`: by which the list is sorted, if not by name."""
+
+    def link(name: str, row: Account) -> str:
+        value = "" if values is None else f"{values[row.account_id]}~"
+        return f"{path}?{urlencode({**query, name: f'{value}{row.account_id}'})}"
+
     found = {}
     if page.has_previous and page.rows:
-        found["previous"] = f"{path}?{urlencode({**query, 'before': page.rows[0].account_id})}"
+        found["previous"] = link("before", page.rows[0])
     if page.has_next:
-        found["next"] = f"{path}?{urlencode({**query, 'after': page.rows[-1].account_id})}"
+        found["next"] = link("after", page.rows[-1])
     return found
 
 
@@ -77,8 +108,3 @@ def server_states(
         databases[account.server].append(account.database_name)
     urls = {server.name: address_of(database, server.url, server.direct_url).past_pooler for server in servers}
     return hub_services().servers.states(urls, databases)
-
-
-def _name(field: str) -> str | None:
-    text = request.args.get(field)
-    return text if text and is_account_name(text) else None

@@ -10,7 +10,7 @@ from werkzeug.wrappers import Response as AnyResponse
 from kataven.account import people
 from kataven.account.errors import Conflict
 from kataven.account.models import SeenPerson
-from kataven.hub.formatting import describe_revocation
+from kataven.hub.formatting import describe_revocation, with_receipt
 from kataven.hub.page_blueprint import MANAGERS, HubRequest, PageBlueprint, render, see_other
 from kataven.hub.paging import list_query, page_links, range_label, requested_position
 from kataven.hub.session_middleware import save_session
@@ -53,21 +53,23 @@ def show_people(hub_request: HubRequest) -> AnyResponse:
 @blueprint.form(f"{PATH}/<person_id>/end-sessions", MANAGERS)
 def end_user_sessions(hub_request: HubRequest, person_id: UUID) -> AnyResponse:
     """Shows the list with the receipt. By then, no worker accepts what was issued to the user until now."""
-    person, receipt, _ = user_access.end_sessions(hub_request, person_id)
+    person, receipt, event = user_access.end_sessions(hub_request, person_id)
     done = describe_revocation(receipt.as_json())
-    return _back(hub_request, f"Ended the sessions of {person.name}: {done}. The user can sign in again.")
+    notice = f"Ended the sessions of {person.name}: {done}. The user can sign in again."
+    return _back(hub_request, with_receipt(notice, {"id": event}))
 
 
 @blueprint.form(f"{PATH}/<person_id>/block", MANAGERS)
 def block_user(hub_request: HubRequest, person_id: UUID) -> AnyResponse:
     """Shows the list with the receipt. By then, no worker accepts the user in this account."""
     try:
-        person, receipt, _ = user_access.block(
+        person, receipt, event = user_access.block(
             hub_request, person_id, "ended in the Hub", confirmed="confirm" in request.form
         )
     except Conflict:  # yourself, or the last owner
         return see_other(f"{PATH}?confirm={person_id}")
-    return _back(hub_request, f"Ended the access of {person.name}: {describe_revocation(receipt.as_json())}.")
+    notice = f"Ended the access of {person.name}: {describe_revocation(receipt.as_json())}."
+    return _back(hub_request, with_receipt(notice, {"id": event}))
 
 
 @blueprint.form(f"{PATH}/<person_id>/lift", MANAGERS)

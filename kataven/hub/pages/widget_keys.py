@@ -14,7 +14,7 @@ from werkzeug.wrappers import Response as AnyResponse
 from kataven.account import agents, audit, widget_keys
 from kataven.account.models import Agent, WidgetKey
 from kataven.hub.edits import SEEN, FieldLabel, as_text, read_edit, seen_of
-from kataven.hub.formatting import describe_change, describe_entry, describe_revocation
+from kataven.hub.formatting import describe_change, describe_entry, describe_revocation, with_receipt
 from kataven.hub.page_blueprint import (
     MANAGERS,
     MEMBERS,
@@ -122,7 +122,8 @@ def remove_widget_key(hub_request: HubRequest, key_id: UUID) -> AnyResponse:
         event, generation = widget_keys.remove(session, key_id, hub_request.actor)
         intent = record_intent(hub_request, str(key_id), generation=generation)
     receipt = revoke_credentials(hub_request, intent, event)
-    save_session(hub_request, hub_request.session.with_(notice=f"Deleted “{name}”: {describe_revocation(receipt)}."))
+    notice = with_receipt(f"Deleted “{name}”: {describe_revocation(receipt)}.", receipt)
+    save_session(hub_request, hub_request.session.with_(notice=notice))
     return see_other(HOME)
 
 
@@ -140,11 +141,12 @@ def _change(
         intent = None
         if change.revokes_access or disabled:
             intent = record_intent(hub_request, str(key_id), revoked=disabled, generation=change.key.generation)
-    notice = f"{done} “{name}”"
+    notice = f"{done} “{name}”."
     if intent is not None:
         describe = describe_revocation if fields.get("disabled") else describe_change
-        notice += f": {describe(revoke_credentials(hub_request, intent, event))}"
-    save_session(hub_request, hub_request.session.with_(notice=f"{notice}."))
+        receipt = revoke_credentials(hub_request, intent, event)
+        notice = with_receipt(f"{done} “{name}”: {describe(receipt)}.", receipt)
+    save_session(hub_request, hub_request.session.with_(notice=notice))
     return see_other(f"{HOME}/{key_id}")
 
 

@@ -13,10 +13,11 @@ from werkzeug.wrappers import Response as AnyResponse
 from kataven.account import api_keys
 from kataven.account.api_keys import BulkAction, KeyChange, KeyOutcome
 from kataven.account.models import ApiKey
-from kataven.hub.formatting import describe_change, describe_revocation, pluralize
+from kataven.hub.formatting import describe_change, describe_revocation, pluralize, with_receipt
 from kataven.hub.page_blueprint import MANAGERS, HubRequest, render, see_other
 from kataven.hub.pages.api_keys import list_state
 from kataven.hub.pages.api_keys.blueprint import HOME, blueprint
+from kataven.hub.pages.api_keys.calls import UseOfKeys, use_of_keys
 from kataven.hub.pages.api_keys.recent_use import is_recent
 from kataven.hub.pages.api_keys.rows import KeyRow, now, row_of
 from kataven.hub.session_middleware import save_session
@@ -47,7 +48,10 @@ def change_api_keys(hub_request: HubRequest) -> AnyResponse:
     """By the time the list reloads, every worker applies the changes."""
     action, ids = _action(request.form.get("action", "")), _ids(request.form.get("keys", "").split())
     keys = _read(hub_request, ids)
-    if _needs_word(action, keys) and request.form.get("confirm", "").strip().lower() != action:
+    if (
+        _needs_word(action, keys, use_of_keys(hub_request, ids))
+        and request.form.get("confirm", "").strip().lower() != action
+    ):
         return _form(hub_request, action, ids, f"Enter {action} to confirm")
     with hub_request.writing() as session:
         changes = api_keys.change_many(session, action, ids, hub_request.actor)
@@ -59,8 +63,10 @@ def change_api_keys(hub_request: HubRequest) -> AnyResponse:
         events = [change.event_id for change in found if change.event_id is not None]
         receipt = revoke_together(hub_request, intent, revoked, events)
         describe = describe_change if action is BulkAction.RESUME else describe_revocation
-        notice += f": {describe(receipt)}"
-    save_session(hub_request, hub_request.session.with_(notice=f"{notice}."))
+        notice = with_receipt(f"{notice}: {describe(receipt)}.", {"id": events[0]} if events else {})
+    else:
+        notice += "."
+    save_session(hub_request, hub_request.session.with_(notice=notice))
     state = list_state.requested()
     return see_other(state.row(ids[0]) if ids else state.path)
 
@@ -96,18 +102,20 @@ def _read(hub_request: HubRequest, ids: Sequence[UUID]) -> Sequence[KeyRow]:
     return [rows[key_id] for key_id in ids if key_id in rows]
 
 
-def _needs_word(action: BulkAction, keys: Sequence[KeyRow]) -> bool:
+def _needs_word(action: BulkAction, keys: Sequence[KeyRow], use: UseOfKeys) -> bool:
     """Whether the user must enter the action, because a key is used and a revocation can't be undone."""
-    return action is BulkAction.REVOKE and _recently_used(keys) > 0
+    return action is BulkAction.REVOKE and _recently_used(keys, use) > 0
 
 
-def _recently_used(keys: Sequence[KeyRow]) -> int:
+def _recently_used(keys: Sequence[KeyRow], use: UseOfKeys) -> int:
     """How many of the keys are not revoked, and were used in the last 24 hours."""
-    return sum(key.disabled_at is None and is_recent(key.last_used_at, now()) for key in keys)
+    return sum(
+        key.disabled_at is None and (is_recent(key.last_used_at, now()) or use.calls.get(key.id, 0) > 0) for key in keys
+    )
 
 
 def _form(hub_request: HubRequest, action: BulkAction, ids: Sequence[UUID], problem: str | None = None) -> AnyResponse:
-    keys = _read(hub_request, ids)
+    keys, use = _read(hub_request, ids), use_of_keys(hub_request, ids)
     return render(
         "api_keys/bulk.html",
         HTTPStatus.BAD_REQUEST if problem else HTTPStatus.OK,
@@ -116,7 +124,9 @@ def _form(hub_request: HubRequest, action: BulkAction, ids: Sequence[UUID], prob
         keys=keys,
         ids=" ".join(str(key_id) for key_id in ids),
         state=list_state.requested(),
-        needs_word=_needs_word(action, keys),
-        recent=_recently_used(keys),
+        needs_word=_needs_word(action, keys, use),
+        recent=_recently_used(keys, use),
+        use=use,
+        stopped=sum(use.calls.get(key.id, 0) for key in keys if key.disabled_at is None),
         problem=problem,
     )

@@ -26,6 +26,7 @@ from kataven.hub.formatting import pluralize
 from kataven.hub.page_blueprint import MEMBERS, HubRequest, render
 from kataven.hub.pages.api_keys import list_state
 from kataven.hub.pages.api_keys.blueprint import HOME, blueprint
+from kataven.hub.pages.api_keys.calls import calls_of_keys
 from kataven.hub.pages.api_keys.list_state import ListState
 from kataven.hub.pages.api_keys.rows import row_of
 
@@ -50,6 +51,7 @@ COLUMNS = (
     ("Key", KeyOrder.NAME),
     ("Status", None),
     ("Access", None),
+    ("24 hours", None),
     ("Last used", KeyOrder.LAST_USED),
     ("Expires", KeyOrder.EXPIRY),
     ("Created", KeyOrder.NEWEST),
@@ -89,8 +91,11 @@ def show_api_keys(hub_request: HubRequest) -> AnyResponse:
             page = page_of_keys(session, wanted, columns, PAGE_SIZE, state.position)
         counts = count_keys(session, wanted, columns, page.keys[0] if page.keys else None)
         rows = [row_of(key, days) for key in page.keys]
+    calls = calls_of_keys(hub_request, [key.id for key in rows])
     return render(
         "api_keys/list.html",
+        calls=calls,
+        named_sparks=[(key.name, calls.sparks[key.id]) for key in rows if key.id in calls.sparks],
         keys=rows,
         state=state,
         chips=_chips(state, counts),

@@ -1,4 +1,4 @@
-"""The page of one key: facts, secrets, timeline, and links to what can be changed."""
+"""The page of one key: calls, facts, secrets, timeline, and links to what can be changed."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from kataven.account import api_keys, audit
 from kataven.hub.page_blueprint import MEMBERS, HubRequest, render
 from kataven.hub.pages.api_keys import list_state
 from kataven.hub.pages.api_keys.blueprint import KEY, blueprint
+from kataven.hub.pages.api_keys.calls import PERIODS, calls_of_key
 from kataven.hub.pages.api_keys.rotate import END_CHOICES
 from kataven.hub.pages.api_keys.rows import row_of
 from kataven.hub.pages.api_keys.secrets import secrets_of_key
@@ -36,4 +37,6 @@ def show_api_key(hub_request: HubRequest, key_id: UUID) -> AnyResponse:
         has_more_events=len(events) == MAX_EVENTS,
         end_choices=END_CHOICES,
         rotate_after_days=days,
+        calls=calls_of_key(hub_request, key_id),
+        periods=PERIODS,
     )

@@ -11,7 +11,7 @@ from werkzeug.wrappers import Response as AnyResponse
 from kataven.account import api_keys
 from kataven.account.audit import Actor
 from kataven.account.models import ApiKey
-from kataven.hub.formatting import describe_change, describe_revocation
+from kataven.hub.formatting import describe_change, describe_revocation, with_receipt
 from kataven.hub.page_blueprint import MANAGERS, HubRequest, see_other
 from kataven.hub.pages.api_keys import list_state
 from kataven.hub.pages.api_keys.blueprint import KEY, blueprint
@@ -41,6 +41,7 @@ def _change(
         name, hint = key.name, key.hint
         intent = record_intent(hub_request, str(key_id), revoked=False)
     describe = describe_revocation if change is api_keys.pause else describe_change
-    receipt = describe(revoke_credentials(hub_request, intent, event))
-    save_session(hub_request, hub_request.session.with_(notice=f"{done} “{name}” (…{hint}): {receipt}."))
+    receipt = revoke_credentials(hub_request, intent, event)
+    notice = with_receipt(f"{done} “{name}” (…{hint}): {describe(receipt)}.", receipt)
+    save_session(hub_request, hub_request.session.with_(notice=notice))
     return see_other(list_state.requested().key(key_id))

@@ -12,7 +12,7 @@ from pydantic import BeforeValidator, Field
 from werkzeug.wrappers import Response as AnyResponse
 
 from kataven.account import api_keys, rotation
-from kataven.hub.formatting import describe_change, describe_revocation
+from kataven.hub.formatting import describe_change, describe_revocation, with_receipt
 from kataven.hub.page_blueprint import MANAGERS, HubRequest, new_form_id, read_form, render, see_other
 from kataven.hub.pages.api_keys import list_state
 from kataven.hub.pages.api_keys.blueprint import KEY, blueprint
@@ -101,7 +101,7 @@ def end_former_secret(hub_request: HubRequest, key_id: UUID) -> AnyResponse:
         notice = f"Changed the end of the former secret of “{name}”: {describe_change(receipt)}."
     else:
         notice = f"Ended the former secret of “{name}”: {describe_revocation(receipt)}."
-    save_session(hub_request, hub_request.session.with_(notice=notice))
+    save_session(hub_request, hub_request.session.with_(notice=with_receipt(notice, receipt)))
     return see_other(f"{list_state.requested().key(key_id)}#secrets")
 
 

@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 
 from kataven.account import audit
 from kataven.account.models import AuditEvent
-from kataven.hub.formatting import describe_limits, describe_revocation, describe_scopes
+from kataven.hub.formatting import RECEIPTS, describe_limits, describe_revocation, describe_scopes
 
 MAX_EVENTS = 20
 
@@ -44,6 +44,7 @@ class TimelineEntry:
     actor: str
     address: str | None
     receipt: str | None
+    receipt_path: str | None
 
 
 def timeline(session: Session, key_id: UUID) -> Sequence[TimelineEntry]:
@@ -60,6 +61,7 @@ def _entry(event: AuditEvent) -> TimelineEntry:
         actor,
         event.address,
         None if receipt is None else describe_revocation(receipt),
+        None if receipt is None else f"{RECEIPTS}{event.id}",
     )
 
 
