@@ -7,13 +7,13 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import func, select
+from sqlalchemy import ColumnElement, func, or_, select
 from sqlalchemy.orm import Session
 
 from kataven.account import audit
 from kataven.account.audit import Actor
 from kataven.account.errors import NotFound
-from kataven.account.models import Agent
+from kataven.account.models import Agent, AgentStatus
 from kataven.account.paging import Page, Position, newest_first
 
 Condition = Callable[[Agent], None]
@@ -32,6 +32,43 @@ def create(session: Session, fields: Mapping[str, Any], actor: Actor) -> Agent:
 def listing(session: Session, limit: int, after: Position | None) -> Page[Agent]:
     """A page of agents, newest first."""
     return newest_first(session, Agent, limit, after)
+
+
+def search(
+    session: Session, limit: int, start: Position | None, text: str = "", status: AgentStatus | None = None
+) -> Page[Agent]:
+    """A page of agents whose name or description contains `text`, or whose id it is, with the given status."""
+    return newest_first(session, Agent, limit, start, *conditions(text, status))
+
+
+def conditions(text: str, status: AgentStatus | None = None) -> list[ColumnElement[bool]]:
+    """The conditions of `search`."""
+    where: list[ColumnElement[bool]] = [] if status is None else [Agent.status == status]
+    if text:
+        found = [Agent.name.icontains(text, autoescape=True), Agent.description.icontains(text, autoescape=True)]
+        with contextlib.suppress(ValueError):
+            found.append(Agent.id == UUID(text))
+        where.append(or_(*found))
+    return where
+
+
+def count_by_status(session: Session, text: str = "") -> Mapping[str, int]:
+    """The number of agents by status, of those that `search` finds for `text`."""
+    counted = select(Agent.status, func.count().label("agents")).where(*conditions(text)).group_by(Agent.status)
+    return {row.status: row.agents for row in session.execute(counted)}
+
+
+def used_values(session: Session, limit: int) -> tuple[Sequence[str], Sequence[str]]:
+    """The language models and the voice ids of the account's agents, those of most agents first."""
+    models = select(Agent.llm_model).group_by(Agent.llm_model).order_by(func.count().desc(), Agent.llm_model)
+    voices = (
+        select(Agent.voice_id)
+        .where(Agent.voice_id.is_not(None))
+        .group_by(Agent.voice_id)
+        .order_by(func.count().desc(), Agent.voice_id)
+    )
+    read = session.scalars
+    return read(models.limit(limit)).all(), [voice for voice in read(voices.limit(limit)) if voice is not None]
 
 
 def names(session: Session, agent_ids: Collection[UUID]) -> Mapping[UUID, str]:

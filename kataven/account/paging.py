@@ -54,12 +54,12 @@ def newest_first(
     return Page(rows[:limit], _position(rows[limit - 1]), previous)
 
 
-def count(session: Session, model: type[Row], row: Row) -> tuple[int, int]:
-    """The number of rows that are newer than `row`, and the number of all rows."""
+def count(session: Session, model: type[Row], row: Row, *where: ColumnElement[bool]) -> tuple[int, int]:
+    """The number of rows that are newer than `row`, and the number of all rows, of those that match `where`."""
     table, seen = model, row  # type: Any, Any
     key = tuple_(table.created_at, table.id)
     newer = func.count().filter(key > tuple_(literal(seen.created_at), literal(seen.id)))
-    before, total = session.execute(select(newer, func.count()).select_from(table)).one()
+    before, total = session.execute(select(newer, func.count()).select_from(table).where(*where)).one()
     return before, total
 
 

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 from urllib.parse import urlencode
 
 from flask import request
+from sqlalchemy import ColumnElement
 from sqlalchemy.orm import Session
 
 from kataven.account import paging as rows
@@ -38,11 +39,12 @@ def page_links(page: Page[Any]) -> Mapping[str, str]:
     return found
 
 
-def range_label(session: Session, model: type[Row], page: Page[Row]) -> str:
-    """`51 to 100 of 300`, or empty if the page is the whole list. Counts every row: not for unbounded lists."""
+def range_label(session: Session, model: type[Row], page: Page[Row], *where: ColumnElement[bool]) -> str:
+    """`51 to 100 of 300`, or empty if the page is the whole list. Counts every row that matches `where`: not for
+    unbounded lists."""
     if not page.rows or (page.next is None and page.previous is None):
         return ""
-    before, total = rows.count(session, model, page.rows[0])
+    before, total = rows.count(session, model, page.rows[0], *where)
     return f"{before + 1:,} to {before + len(page.rows):,} of {total:,}"
 
 

@@ -130,6 +130,14 @@ VALUES (date_trunc('hour', now() - interval '3 days', 'UTC'), 12, 40)
 ON CONFLICT (hour) DO UPDATE
 SET calls = stored.calls + excluded.calls, requests = stored.requests + excluded.requests
 """
+_REFUSED_PAGES = """
+INSERT INTO widget_refusals (hour, key_id, origin, calls, last_at)
+SELECT date_trunc('hour', now() - n % 20 * interval '1 hour', 'UTC'), id,
+       CASE WHEN n = 31 THEN '' ELSE CASE WHEN n % 7 = 3 THEN 'http' ELSE 'https' END || '://shop-' || n || '.test' END,
+       1 + n * n % 97, now() - n % 20 * interval '1 hour'
+FROM (SELECT id, row_number() OVER (ORDER BY created_at DESC) AS n FROM widget_keys) AS keys WHERE n <= 31
+"""
+"""Origins that no worker would keep apart from others are under the empty origin."""
 _RECEIPTS = """
 UPDATE audit_events SET detail = audit_events.detail || receipts.detail FROM (
     SELECT event.id, jsonb_build_object(
@@ -178,6 +186,7 @@ _STATEMENTS = (
     _LAST_USES,
     _LOG,
     _LOSSES,
+    _REFUSED_PAGES,
     _RECEIPTS,
 )
 

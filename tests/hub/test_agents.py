@@ -113,4 +113,4 @@ def test_agents_of_another_account_return_404(alice: HubBrowser, charlie: HubBro
     assert charlie.post(path, FORM).status_code == 404
     assert charlie.post(f"{path}/delete").status_code == 404
     assert "Of acme alone" not in charlie.get("/agents").text
-    assert re.search(r'<h2><a href="/agents/[0-9a-f-]{36}">Of acme alone', alice.get("/agents").text)
+    assert re.search(r'<a href="/agents/[0-9a-f-]{36}"><bdi>Of acme alone', alice.get("/agents").text)

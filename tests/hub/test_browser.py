@@ -228,6 +228,46 @@ def test_widget_preview_updates_while_typing(user: ChromeUser) -> None:
     assert user.console_errors() == []
 
 
+def test_unsaved_changes_of_an_agent_are_stated_and_not_lost_by_a_click(user: ChromeUser) -> None:
+    user.sign_in_once(ALICE)
+    user.go("/agents/new")
+    user.size(DESKTOP[0], 500)
+    name, save = user.find("#name"), user.find(".save-bar button")
+    in_view = "const box = arguments[0].getBoundingClientRect(); return box.bottom <= innerHeight && box.top >= 0"
+    assert user.chrome.execute_script(in_view, save), "the button is visible without scrolling"
+    asks = (
+        "const leave = new Event('beforeunload', {cancelable: true}); dispatchEvent(leave);"
+        "return leave.defaultPrevented"
+    )
+    covered = (
+        "const [one, bar] = [document.activeElement, document.querySelector('.save-bar')];"
+        "const [top, bottom] = [bar.getBoundingClientRect().top, one.getBoundingClientRect().bottom];"
+        "return one.tagName !== 'TEXTAREA' && !bar.contains(one) && bottom > top"
+    )
+    user.size(DESKTOP[0], 780)
+    for _ in range(24):
+        ActionChains(user.chrome).send_keys(Keys.TAB).perform()
+        focused = user.chrome.switch_to.active_element.get_attribute("name")
+        assert not user.chrome.execute_script(covered), f"the bar covers {focused}"
+    user.chrome.execute_script("scrollTo(0, 0)")
+    assert not user.chrome.execute_script(asks)
+    name.send_keys("Guarded")
+    assert user.find("[data-unsaved]").text == "Unsaved changes"
+    assert user.chrome.execute_script(asks)
+    name.clear()
+    assert user.find("[data-unsaved]").text == ""
+    assert not user.chrome.execute_script(asks)
+    user.find("#status").send_keys("Paused")
+    assert user.chrome.execute_script(asks)
+    name.send_keys("Guarded")
+    user.press("Create agent")  # saving does not ask
+    assert user.find("h1").text == "Guarded"
+    assert not user.chrome.execute_script(asks)
+    user.press("Duplicate")
+    assert user.find("#name").get_attribute("value") == "Copy of Guarded"
+    assert user.console_errors() == []
+
+
 def test_agent_is_created_and_edited(user: ChromeUser) -> None:
     user.sign_in_once(ALICE)
     user.go("/agents")
@@ -236,7 +276,9 @@ def test_agent_is_created_and_edited(user: ChromeUser) -> None:
     user.type("greeting_message", "Good day.")
     user.press("Create agent")
     assert "Created “Made by hand”." in user.text
-    user.find("input[name=ringing_enabled]").click()
+    box = user.find("input[name=ringing_enabled]")
+    user.chrome.execute_script("arguments[0].scrollIntoView({block: 'center'})", box)  # not below the bar
+    box.click()
     user.press("Save changes")
     assert user.find("input[name=ringing_enabled]").is_selected()
     assert user.violations() == []

@@ -289,7 +289,7 @@ def test_console_pages_use_no_database_of_an_account(results: WalkResults) -> No
         and declared[rule] == OPERATORS
         and rule not in CONTENT
         and cost.databases - {system}
-        and not path.startswith("/console/search?account=")
+        and not path.startswith("/console/search?account=")  # a request of one account
     }
     assert elsewhere == {}
 

@@ -17,7 +17,7 @@ from kataven.system.revocation_history import CANARY, EVICTION, RECEIPT, REVOCAT
 from kataven.system.schema import ACCOUNT_SCHEMA, SYSTEM_SCHEMA
 from kataven.tenancy.server import DatabaseServer
 from kataven.tenancy.templates import Templates
-from kataven.usage import keys, policy, receipts, requests, series, store
+from kataven.usage import keys, policy, receipts, refused_origins, requests, series, store
 from kataven.usage.policy import UsagePolicy
 from kataven.usage.requests import RequestSearch
 from kataven.usage.series import UsageGroup, UsageInterval
@@ -142,6 +142,12 @@ def test_keys_have_last_calls_addresses_and_refusals_after_their_revocation(sess
     assert stored.last_refused is not None
     assert [time["worker"] for time in stored.event.detail["times"]]
     assert stored.receipt["acknowledged"] == 4
+
+
+def test_refused_pages_are_listed(session: Session) -> None:
+    found = refused_origins.last_day(session)
+    assert len(found) == 31
+    assert found[-1].origin == ""
 
 
 def test_receipts_of_every_kind_exist(session: Session) -> None:

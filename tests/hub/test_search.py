@@ -233,9 +233,9 @@ def test_a_pasted_secret_is_stored_logged_and_shown_nowhere(
     capfd: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    secret = tokens.generate(TokenKind.API_KEY, "acme").text
-    part = secret.rpartition("_")[2][:40]
     browser = hub.signed_in(ALICE)
+    secret, _ = created(browser, f"Pasted {uuid4().hex[:6]}")
+    part = secret.rpartition("_")[2][:40]
     pages = []
     browser.get("/search")
     pages.append(browser.post("/search", {"secret": secret}))

@@ -18,6 +18,7 @@ from kataven.identity import token as tokens
 from kataven.identity.token import TokenKind
 from tests.hub import large
 from tests.hub.chrome_user import DESKTOP, PATIENCE_SECONDS, PHONE, ChromeUser, RunningHub, Sessions, running_hub
+from tests.hub.test_key_pages_browser import MAX_BYTES, MAX_REQUESTS, TRANSFERRED
 from tests.support.app_harness import AppHarness
 from tests.support.browser import as_new, browser
 from tests.support.waiting import wait_until
@@ -183,7 +184,6 @@ def test_a_pasted_key_is_never_in_a_url_and_never_suggested(user: ChromeUser, pl
 def test_search_works_without_scripts(user: ChromeUser) -> None:
     user.chrome.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": True})
     user.go(KEYS)
-    assert not user.find("#palette").is_displayed()
     user.chrome.find_element(By.LINK_TEXT, "Search").click()
     user.enter("#q", "Server 123")
     user.find(".found a").click()
@@ -211,3 +211,13 @@ def test_the_dialogs_are_accessible(user: ChromeUser, theme: str, size: tuple[in
     press(user, "?")
     assert is_open(user, "shortcuts")
     assert user.all_violations() == []
+
+
+@pytest.mark.parametrize("path", ["/search", "/search?q=server", "/widget", "/agents"])
+def test_pages_are_small(user: ChromeUser, path: str) -> None:
+    user.chrome.execute_cdp_cmd("Network.setCacheDisabled", {"cacheDisabled": True})
+    user.go(path)
+    requests, transferred = user.chrome.execute_script(TRANSFERRED)
+    user.chrome.execute_cdp_cmd("Network.setCacheDisabled", {"cacheDisabled": False})
+    assert requests <= MAX_REQUESTS
+    assert transferred <= MAX_BYTES

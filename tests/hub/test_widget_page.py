@@ -179,3 +179,13 @@ def test_a_key_without_a_seed_says_why_its_tag_is_missing(alice: HubBrowser, har
     with harness.services.registry.writing(record.tenant) as session:
         session.execute(sql("DELETE FROM widget_key_seeds WHERE key_id = :id"), {"id": key_id})
     assert "The tag of this key can" in alice.get(f"/settings/widget-keys/{key_id}").text
+
+
+def test_the_audit_log_shows_a_renamed_key(alice: HubBrowser) -> None:
+    """Its event has both names, which is not a text."""
+    _, key_id = new_key(alice, "Before the change")
+    form = forms_of(alice.get(f"/settings/widget-keys/{key_id}").text)[f"/settings/widget-keys/{key_id}"]
+    alice.post(form.action, {**form.fields, "name": "After the change"})
+    page = alice.get(f"/audit-log?target={key_id}")
+    assert page.status_code == 200
+    assert "After the change" in page.text

@@ -180,7 +180,7 @@ def test_old_counts_are_removed_and_not_shown(engine: Engine) -> None:
 
 
 def test_nothing_is_written_before_the_migration(postgres: EmbeddedPostgres) -> None:
-    for engine in _database(postgres, "account_0006"):
+    for engine in _database(postgres, "account_0007"):
         with Session(engine) as session:
             assert not refused_origins.is_available(session)
             write(session, of({"https://a.example": 1}))

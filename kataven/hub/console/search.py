@@ -111,7 +111,7 @@ def _request_of_account(
         return (), {}
     with hub_request.services.registry.reading(record.tenant) as session:
         try:
-            logged = requests.find(session, request_id, usage.policy.log_hours)
+            logged = requests.find(session, request_id, hub_request.services.usage_policy.log_hours)
         except NotFound:
             return (), {}
         detail = f"{logged.status} {logged.code} · {logged.name} · {logged.created_at:%Y-%m-%d %H:%M:%S} UTC"

@@ -138,7 +138,7 @@ def _row(event: AuditEvent, names: Mapping[UUID, tuple[str, str]]) -> AuditRow:
         current or (recorded if isinstance(recorded, str) else None),
         f"{PAGES_OF_KINDS[kind]}/{target_id}" if kind else None,
         # A name that was changed since is a fact of the event.
-        facts_of(event.detail, frozenset({"name"}) if current in {None, recorded} else frozenset()),
+        facts_of(event.detail, frozenset({"name"}) if current is None or current == recorded else frozenset()),
         f"/receipts/{event.id}" if event.detail.get("receipt") else None,
     )
 

@@ -238,7 +238,7 @@ def _logged(hub_request: HubRequest, session: Session, text: str) -> Sequence[Re
     usage = hub_request.services.usage
     if usage is not None and has_usage(hub_request.account.tenant) and _is_page(path := f"/requests/{text}"):
         try:
-            logged = requests.find(session, text, usage.policy.log_hours)
+            logged = requests.find(session, text, hub_request.services.usage_policy.log_hours)
         except NotFound:
             pass
         else:

@@ -152,8 +152,23 @@ for (const form of document.querySelectorAll("[data-selection]")) {
   const looksSecret = (text) => SECRETS.some((pattern) => pattern.test(text));
   const SETTING = "kataven-single-keys";
   const singleKeys = () => { try { return localStorage.getItem(SETTING) !== "off"; } catch { return true; } };
-  const palette = document.getElementById("palette"), help = document.getElementById("shortcuts");
+  const path = document.body.dataset.searchPage; // undefined before sign-in
   const page = document.querySelector("[data-search] [name=q]"); // on the search page there is no dialog
+  const SHORTCUTS = `<dl class="shortcut-list">
+    <div><dt><kbd data-modifier>Ctrl</kbd> <kbd>K</kbd></dt><dd>Search</dd></div><div><dt><kbd>/</kbd></dt><dd>Search</dd></div>
+    <div><dt><kbd>?</kbd></dt><dd>Show these shortcuts</dd></div><div><dt><kbd>↑</kbd> <kbd>↓</kbd></dt><dd>Move through the results</dd></div>
+    <div><dt><kbd>Enter</kbd></dt><dd>Open the result</dd></div><div><dt><kbd>Esc</kbd></dt><dd>Close the dialog</dd></div></dl>
+    <p><label class="check"><input type="checkbox" data-single-keys checked> Use <kbd>/</kbd> and <kbd>?</kbd> in this browser</label></p>`;
+  // Only this script opens the dialogs, so pages don't contain them.
+  if (path && !page) document.body.insertAdjacentHTML("beforeend", `<dialog id="palette" class="palette" aria-label="Search">
+    <form method="get" role="search"><label class="unseen" for="palette-text">Search for a name, an ID or a key</label>
+    <input id="palette-text" name="q" type="search" autocomplete="off" autocapitalize="none" spellcheck="false" maxlength="2000" data-clear placeholder="Name, ID, or a pasted key"></form>
+    <div class="palette-results" data-results aria-live="polite"></div>
+    <p class="palette-help quiet small"><kbd>↑</kbd> <kbd>↓</kbd> to move, <kbd>Enter</kbd> to open, <kbd>Esc</kbd> to close, <kbd>?</kbd> for all shortcuts</p>
+    <form method="post" autocomplete="off" hidden><input type="hidden" name="secret" value="" autocomplete="off" data-clear></form></dialog>
+    <dialog id="shortcuts" class="palette shortcuts" aria-labelledby="shortcuts-title"><h2 id="shortcuts-title">Keyboard shortcuts</h2>${SHORTCUTS}
+    <form method="dialog"><button class="quiet-button">Close</button></form></dialog>`);
+  const palette = document.getElementById("palette"), help = document.getElementById("shortcuts");
   const isField = (element) => element.isContentEditable || element.matches("input:not([type=checkbox]), select, textarea");
   const open = (dialog) => {
     const opener = document.activeElement;
@@ -171,7 +186,6 @@ for (const form of document.querySelectorAll("[data-selection]")) {
   };
   // A key is sent in the body of a form, never in a URL.
   const sendAsSecret = (text, box) => {
-    box.disabled = false;
     box.value = text.value;
     text.value = "";
     box.form.submit();
@@ -182,7 +196,7 @@ for (const form of document.querySelectorAll("[data-selection]")) {
     });
   }
   for (const box of document.querySelectorAll("[data-clear]")) addEventListener("pagehide", () => { box.value = ""; }); // "back" must not show the key again
-  for (const section of document.querySelectorAll("[data-shortcuts-setting]")) section.hidden = false;
+  for (const section of document.querySelectorAll("[data-shortcuts-setting]")) { section.insertAdjacentHTML("beforeend", SHORTCUTS); section.hidden = false; }
   for (const box of document.querySelectorAll("[data-single-keys]")) {
     box.checked = singleKeys();
     box.addEventListener("change", () => { try { localStorage.setItem(SETTING, box.checked ? "on" : "off"); } catch { box.checked = true; } });
@@ -197,6 +211,8 @@ for (const form of document.querySelectorAll("[data-selection]")) {
   });
   if (palette) {
     const [get, post] = palette.querySelectorAll("form");
+    get.action = post.action = path;
+    for (const field of document.querySelectorAll('[action="/sign-out"] input[type=hidden]')) post.append(field.cloneNode()); // the CSRF token
     const text = get.elements.q, results = palette.querySelector("[data-results]"), box = post.elements.secret;
     const pages = [...document.querySelectorAll(".side a")].map((link) => ({ label: link.textContent.trim(), path: link.getAttribute("href") }));
     let timer, request, shown = "";
@@ -230,7 +246,7 @@ for (const form of document.querySelectorAll("[data-selection]")) {
       }
       request = new AbortController();
       const body = new URLSearchParams({ csrf: post.elements.csrf.value, q: text.value });
-      const response = await fetch(`${get.getAttribute("action")}/suggest`, { method: "POST", body, signal: request.signal }).catch(() => null);
+      const response = await fetch(`${path}/suggest`, { method: "POST", body, signal: request.signal }).catch(() => null);
       const html = response?.ok && !response.redirected ? await response.text().catch(() => null) : null; // null: superseded, too many, or offline
       if (html !== null) show(document.adoptNode(new DOMParser().parseFromString(html, "text/html").body));
     };
@@ -322,4 +338,18 @@ if (wallAge) {
     const words = stale ? "The wall is not being updated." : "";
     if (announced.textContent !== words) announced.textContent = words;
   }, 1000);
+}
+// Long forms: state that there are unsaved changes, and ask before the page is left.
+for (const form of document.querySelectorAll("[data-guard]")) {
+  const status = form.querySelector("[data-unsaved]");
+  const isChanged = (field) => field.type === "checkbox" ? field.checked !== field.defaultChecked : field.tagName === "SELECT" ? [...field.options].some((option) => option.selected !== option.defaultSelected) && field.value !== ([...field.options].find((option) => option.defaultSelected) ?? field.options[0]).value : field.value !== field.defaultValue;
+  const fields = [...form.elements].filter((field) => field.matches("input:not([type=hidden]), select, textarea"));
+  let sent = false;
+  const isUnsaved = () => form.dataset.guard === "unsaved" || fields.some(isChanged);
+  const update = () => { status.textContent = isUnsaved() ? "Unsaved changes" : ""; };
+  form.addEventListener("input", update);
+  form.addEventListener("change", update);
+  form.addEventListener("submit", () => { sent = true; });
+  addEventListener("pageshow", () => { sent = false; update(); });
+  addEventListener("beforeunload", (event) => { if (!sent && isUnsaved()) event.preventDefault(); });
 }
