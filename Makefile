@@ -4,7 +4,7 @@ PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; 
 	$$p -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 PIP_INSTALL = .venv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes --only-binary :all: -r
 
-.PHONY: help run install gateways bench prove poolers topologies test test-dist dist check lint lint-openapi lint-kubernetes types contracts generate lighthouse clients typescript-client docs audit sbom image lock clean
+.PHONY: help run dev install gateways bench prove poolers topologies test test-dist dist check lint lint-openapi lint-kubernetes types contracts generate lighthouse clients typescript-client docs audit sbom image lock clean
 
 # `make` alone prints this list as well. Each text is the comment after `##` on the line of its target.
 help: ## list these commands
@@ -13,6 +13,9 @@ help: ## list these commands
 run: install ## start everything on this machine, as in the quickstart
 	@exec .venv/bin/python -m kataven.dev
 
+dev: install ## the same, and restart the API and the Hub when the code changes
+	@exec .venv/bin/python -m kataven.dev --reload
+
 # The environment of the checkout, with the program .venv/bin/kataven.
 install: .venv/run-installed .venv/bin/kataven ## create .venv with the runtime dependencies, and the program .venv/bin/kataven
 
@@ -20,9 +23,9 @@ install: .venv/run-installed .venv/bin/kataven ## create .venv with the runtime 
 NODE_TESTS ?= $(if $(shell command -v npm),yes,no)
 PROVIDER = tools/oidc/node_modules/.package-lock.json
 
-test: .venv/test-installed $(if $(filter yes,$(NODE_TESTS)),$(PROVIDER)) ## run the tests in two processes; without npm, skip the tests of sign-in at an independent provider
+test: .venv/test-installed $(if $(filter yes,$(NODE_TESTS)),$(PROVIDER)) ## run the tests in three processes; without npm, skip the tests of sign-in at an independent provider
 	@test $(NODE_TESTS) = yes || echo "no npm: sign-in at an independent OpenID Connect provider is not tested"
-	.venv/bin/python -m pytest -n 2 --dist loadscope -m "not pgbouncer and not clients$(if $(filter yes,$(NODE_TESTS)),, and not node)"
+	.venv/bin/python -m pytest -n 3 --dist loadscope --no-loadscope-reorder -m "not pgbouncer and not clients$(if $(filter yes,$(NODE_TESTS)),, and not node)"
 
 # The product behind PgBouncer in transaction and in session mode, and without it. Needs PgBouncer (Debian's `pgbouncer`);
 # without it, the tests are skipped, unless PGBOUNCER_TESTS=yes. About a minute.

@@ -9,28 +9,14 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from flask import Flask
 
 from kataven import api, assembly, logs, process_services
 from kataven.api import security_events
 from kataven.commands import flask_commands
-from kataven.hub import pages_app
-from kataven.hub.pages import try_it
-from kataven.hub.provider import Client, Provider
-from kataven.hub.runner import Runner
-from kataven.hub.session_middleware import HubServices
-from kataven.hub.sessions import Sessions
-from kataven.identity.fetch import HttpFetcher
-from kataven.identity.jwks import JwksClient
-from kataven.identity.jwt import JwtVerifier
-from kataven.identity.jwt_use import IdTokens
-from kataven.people.receiver import SecurityEventReceiver
-from kataven.people.replays import Replays
-from kataven.people.signed_events import SignedEvents
 from kataven.process_services import build_services
-from kataven.ratelimit.limiter import Meter
 from kataven.settings import Settings
 from kataven.web import (
     cors,
@@ -50,6 +36,10 @@ from kataven.web.operation import ApiBlueprint
 from kataven.web.schema import MAX_BODY_BYTES
 from kataven.web.services import Services
 from kataven.web.third_party import register_blueprints
+
+if TYPE_CHECKING:
+    from kataven.hub.session_middleware import HubServices
+    from kataven.people.receiver import SecurityEventReceiver
 
 
 class SynchronousFlask(Flask):
@@ -100,7 +90,11 @@ def _event_receiver(settings: Settings, services: Services) -> SecurityEventRece
     return receiver
 
 
+# The modules of the Hub are imported in its functions, so that a process that serves only the API doesn't load them.
 def _hub(settings: Settings, services: Services) -> Flask:
+    from kataven.hub import pages_app
+    from kataven.hub.pages import try_it
+
     hub = _create_flask("kataven-hub", settings, services)
     hub_services = _hub_services(settings, services)
     services.closers.append(hub_services.close)
@@ -114,6 +108,18 @@ def _hub(settings: Settings, services: Services) -> Flask:
 
 
 def _hub_services(settings: Settings, services: Services) -> HubServices:
+    from kataven.hub.provider import Client, Provider
+    from kataven.hub.runner import Runner
+    from kataven.hub.session_middleware import HubServices
+    from kataven.hub.sessions import Sessions
+    from kataven.identity.fetch import HttpFetcher
+    from kataven.identity.jwks import JwksClient
+    from kataven.identity.jwt import JwtVerifier
+    from kataven.identity.jwt_use import IdTokens
+    from kataven.people.replays import Replays
+    from kataven.people.signed_events import SignedEvents
+    from kataven.ratelimit.limiter import Meter
+
     connection = assembly.issuer_connection(settings)
     fetcher = HttpFetcher(connection)
     keys = JwksClient(settings.oidc_issuer, fetcher, allow_loopback_http=settings.development)

@@ -11,16 +11,9 @@ from typing import TYPE_CHECKING
 from sqlalchemy.exc import DBAPIError
 
 from kataven import __version__
-from kataven.account.key_store import SqlKeyStore
-from kataven.identity.client_assertion import ClientAuthentication, ClientKey, ClientSecret, read_key_file
-from kataven.identity.fetch import HttpFetcher
 from kataven.identity.issuer import LocalIssuer
 from kataven.identity.issuer_connection import IssuerConnection
-from kataven.identity.jwks import JwksClient
-from kataven.identity.jwt import JwtVerifier
-from kataven.identity.jwt_use import AccessTokens
 from kataven.identity.peppers import PepperRing
-from kataven.identity.verifier import LocalVerifier
 from kataven.revocation.revocation import Revocation
 from kataven.settings import Settings, SettingsError, Traces
 from kataven.system.database import SystemDatabase
@@ -38,6 +31,10 @@ from kataven.tenancy.serving.rows import RowQuery
 from kataven.tenancy.serving.slots import HostSlots
 
 if TYPE_CHECKING:
+    from kataven.identity.client_assertion import ClientAuthentication
+    from kataven.identity.jwks import JwksClient
+    from kataven.identity.jwt import JwtVerifier
+    from kataven.identity.verifier import LocalVerifier
     from kataven.telemetry.spans import Telemetry
 
 _log = logging.getLogger(__name__)
@@ -146,12 +143,19 @@ def issuer_connection(settings: Settings) -> IssuerConnection:
 
 def issuer_keys(settings: Settings) -> JwksClient:
     """The public keys of the OIDC issuer."""
+    # Like the two functions below, for processes that verify credentials. Commands don't load an HTTP client for it.
+    from kataven.identity.fetch import HttpFetcher
+    from kataven.identity.jwks import JwksClient
+
     fetcher = HttpFetcher(issuer_connection(settings))
     return JwksClient(settings.oidc_issuer, fetcher, allow_loopback_http=settings.development)
 
 
 def access_tokens(settings: Settings, keys: JwksClient) -> JwtVerifier:
     """The verifier of users' access tokens."""
+    from kataven.identity.jwt import JwtVerifier
+    from kataven.identity.jwt_use import AccessTokens
+
     use = AccessTokens(
         settings.oidc_client_ids,
         requires_type=settings.oidc_access_tokens == "at+jwt",
@@ -162,6 +166,8 @@ def access_tokens(settings: Settings, keys: JwksClient) -> JwtVerifier:
 
 def introspection_client(settings: Settings) -> ClientAuthentication:
     """How this process authenticates at the issuer's introspection endpoint."""
+    from kataven.identity.client_assertion import ClientKey, ClientSecret, read_key_file
+
     client_id = settings.oidc_introspection_client_id
     if settings.oidc_introspection_key is not None:
         key = read_key_file(settings.oidc_introspection_key)
@@ -175,9 +181,12 @@ def introspection_client(settings: Settings) -> ClientAuthentication:
 
 def local_verifier(settings: Settings, parts: Foundation, keys: JwksClient | None = None) -> LocalVerifier:
     """A verifier for a process with peppers. `keys`: the issuer's keys, for callers that monitor them."""
+    from kataven.account.key_store import SqlKeyStore
+    from kataven.identity.verifier import LocalVerifier
+
     return LocalVerifier(
         parts.directory,
-        SqlKeyStore(parts.sessions.reading_at, parts.sessions.recording_usage_at, parts.directory.journalled_secret),
+        SqlKeyStore(parts.sessions.rows_at, parts.sessions.recording_usage_at, parts.directory.journalled_secret),
         peppers(settings),
         access_tokens(settings, keys or issuer_keys(settings)),
         settings.oidc_role_claims,

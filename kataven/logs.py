@@ -17,12 +17,12 @@ import time
 from collections.abc import Mapping
 from contextvars import ContextVar
 from types import MappingProxyType, TracebackType
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 import orjson
-import structlog
-from structlog.stdlib import ProcessorFormatter
-from structlog.types import EventDict, WrappedLogger
+
+if TYPE_CHECKING:
+    from structlog.types import EventDict, WrappedLogger
 
 _SECRET = re.compile(
     r"(?:sk|pk)_live_[\w-]{8,}"  # a key: complete, truncated, or with extra characters
@@ -85,6 +85,9 @@ class AccessLog:
 
 def formatter() -> logging.Formatter:
     """Formats a record as JSON: time, level, logger, message, the request's ids, and the fields in `extra`."""
+    import structlog
+    from structlog.stdlib import ProcessorFormatter
+
     return ProcessorFormatter(
         foreign_pre_chain=[
             _add_ids,
@@ -118,7 +121,10 @@ def _json(line: Mapping[str, Any]) -> str:
 
 
 class StandardError(logging.StreamHandler[TextIO]):
-    """Writes to the current `sys.stderr`, which can be replaced while the process runs."""
+    """Writes to the current `sys.stderr`, which can be replaced while the process runs.
+
+    The first record creates the formatter. Most commands log nothing, and would load structlog and rich for it.
+    """
 
     def __init__(self) -> None:
         logging.Handler.__init__(self)
@@ -127,15 +133,18 @@ class StandardError(logging.StreamHandler[TextIO]):
     def stream(self) -> TextIO:  # type: ignore[override]  # the base class has an attribute
         return sys.stderr
 
+    def format(self, record: logging.LogRecord) -> str:
+        if self.formatter is None:
+            self.formatter = formatter()
+        return self.formatter.format(record)
+
 
 def install(level: int = logging.INFO) -> None:
     """Send the records of all packages to standard error. Idempotent, because a process can have two apps."""
     root = logging.getLogger("kataven")
     if root.handlers:
         return
-    handler = StandardError()
-    handler.setFormatter(formatter())
-    root.addHandler(handler)
+    root.addHandler(StandardError())
     root.setLevel(level)
     root.propagate = False
 
@@ -149,9 +158,7 @@ def capture_all_output() -> None:
     install()
     root = logging.getLogger()
     if not any(isinstance(handler, StandardError) for handler in root.handlers):
-        handler = StandardError()
-        handler.setFormatter(formatter())
-        root.addHandler(handler)
+        root.addHandler(StandardError())
     logging.captureWarnings(True)
     sys.excepthook = _end_of_process
     threading.excepthook = _end_of_thread

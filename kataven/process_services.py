@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Collection
 from functools import partial
+from typing import TYPE_CHECKING
 
 from flask import Flask, g
 
@@ -17,23 +18,14 @@ from kataven.account import people as seen_people
 from kataven.account.last_used_tracker import Uses
 from kataven.account.people import SeenPeopleTracker, Sighting
 from kataven.assembly import Foundation
-from kataven.authservice import codec
-from kataven.authservice.client import AuthServiceChannel, RemoteIssuer, RemoteVerifier
-from kataven.authservice.tls import TlsFiles
-from kataven.identity.fetch import HttpFetcher
 from kataven.identity.issuer import Issuer
 from kataven.identity.issuer_connection import IssuerConnection
-from kataven.identity.jwks import JwksClient
 from kataven.identity.scopes import KnownScopes
 from kataven.identity.signing import SigningRing
 from kataven.identity.verifier import Verifier
 from kataven.operations.journal_replay import JournalReplayer
 from kataven.people.access import PeopleAccess
 from kataven.people.confirmations import Bound, Confirmations, ConfirmingVerifier
-from kataven.people.introspection import Introspector
-from kataven.people.receiver import SecurityEventReceiver
-from kataven.people.replays import Replays
-from kataven.people.signed_events import SignedEvents
 from kataven.ratelimit.fallback_stats import FallbackCounters
 from kataven.ratelimit.limiter import Limiter
 from kataven.revocation.cache import CachingVerifier
@@ -57,6 +49,10 @@ from kataven.widget.flows import Widget
 from kataven.widget.key_guard import WidgetKeyGuard
 from kataven.widget.store import WidgetStore
 
+if TYPE_CHECKING:
+    from kataven.authservice.client import AuthServiceChannel
+    from kataven.people.receiver import SecurityEventReceiver
+
 
 def build_services(settings: Settings, app_name: str) -> Services:
     """The services of a process. `app_name` is `api` or `hub`; each app has its own rate limits."""
@@ -76,6 +72,8 @@ def build_services(settings: Settings, app_name: str) -> Services:
         verifier = assembly.local_verifier(settings, parts, issuer_keys)
         issuer = assembly.local_issuer(settings)
     else:  # this process has no peppers
+        from kataven.authservice.client import RemoteIssuer, RemoteVerifier  # loads gRPC
+
         verifier, issuer = RemoteVerifier(auth_service), RemoteIssuer(auth_service)
     last_used = last_used_tracker.LastUsedTracker(partial(_store_last_used, parts.sessions, parts.revocation))
     # A worker acknowledges a key's revocation only after it has stored the key's first use on this worker, if any, so
@@ -127,6 +125,9 @@ def build_services(settings: Settings, app_name: str) -> Services:
 def _confirmations(settings: Settings, parts: Foundation, metrics: Metrics) -> Confirmations | None:
     if settings.oidc_introspection_seconds is None:
         return None
+    from kataven.identity.fetch import HttpFetcher
+    from kataven.people.introspection import Introspector
+
     connection = assembly.issuer_connection(settings)
     introspector = Introspector(
         settings.oidc_issuer,
@@ -149,6 +150,12 @@ def event_receiver(
     """
     if settings.events_audience is None:
         raise RuntimeError("KATAVEN_EVENTS_AUDIENCE is not set")
+    from kataven.identity.fetch import HttpFetcher
+    from kataven.identity.jwks import JwksClient
+    from kataven.people.receiver import SecurityEventReceiver
+    from kataven.people.replays import Replays
+    from kataven.people.signed_events import SignedEvents
+
     issuer = settings.events_issuer or settings.oidc_issuer
     # The connection to the OIDC issuer may have its own authorities and proxy; another transmitter does not.
     connection = assembly.issuer_connection(settings) if issuer == settings.oidc_issuer else IssuerConnection()
@@ -223,6 +230,10 @@ def _widget(settings: Settings, parts: Foundation, issuer: Issuer) -> Widget:
 def _auth_service(settings: Settings, metrics: Metrics) -> AuthServiceChannel | None:
     if settings.auth_service is None:
         return None
+    from kataven.authservice import codec
+    from kataven.authservice.client import AuthServiceChannel
+    from kataven.authservice.tls import TlsFiles
+
     metrics.create_auth_call_series((codec.VERIFY, codec.ISSUE, codec.CANDIDATES))
     tls = TlsFiles(*settings.auth_tls) if settings.auth_tls else None
     return AuthServiceChannel(settings.auth_service, tls, observe=metrics.record_auth_call)

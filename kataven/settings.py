@@ -21,13 +21,12 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
 
 from kataven import validation
-from kataven.identity.client_assertion import read_key_file
 from kataven.identity.grants import DEFAULT_ROLE_CLAIMS, role_claims_for
 from kataven.identity.issuer_connection import check_authorities, check_proxy
-from kataven.identity.jwks import is_trustworthy_url
 from kataven.identity.peppers import PepperRing
 from kataven.identity.scopes import checked as checked_scope
-from kataven.identity.signing import SigningRing
+from kataven.identity.signing_numbers import read_ring
+from kataven.identity.trustworthy_url import is_trustworthy_url
 from kataven.loopback import is_loopback
 from kataven.redis_url import check_redis_url
 from kataven.tenancy.hosts import only_primary
@@ -90,7 +89,7 @@ def _peppers(text: SecretStr) -> SecretStr:
 
 
 def _signing_keys(text: SecretStr) -> SecretStr:
-    SigningRing.parse(text.get_secret_value())
+    read_ring(text.get_secret_value())
     return text
 
 
@@ -553,6 +552,8 @@ def _introspection_problems(values: Mapping[str, Any]) -> Iterator[str]:
     if {"key", "client_secret"} <= given:
         yield "KATAVEN_OIDC_INTROSPECTION_KEY: must not be set together with a client secret"
     if "key" in given:
+        from kataven.identity.client_assertion import read_key_file  # loads cryptography
+
         try:
             key = read_key_file(Path(values["oidc_introspection_key"]))
         except ValueError as error:

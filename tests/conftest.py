@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import shutil
 import socket
+import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -19,6 +21,7 @@ from kataven.dev.embedded.redis_server import EmbeddedRedis
 from kataven.loopback import is_loopback
 from tests.support.app_harness import acme_key, alice, bob, charlie, harness, shared_redis
 from tests.support.independent_issuer import independent_issuers
+from tests.support.kept_servers import Slot, root, taken_slot
 from tests.support.oidc import issuer
 
 __all__ = [
@@ -32,9 +35,57 @@ __all__ = [
     "issuer",
 ]  # fixtures that are defined next to the code that they provide
 
+# The tests start hundreds of processes of the product. Without bytecode files, each would compile all of its modules.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
+
+# Collecting 6,000 tests creates objects that stay: garbage collection would only search them, again and again.
+gc.disable()
+
 # By default, Hypothesis fails an example that takes over 200 ms, which depends on the load of the machine.
 settings.register_profile("kataven", deadline=None)
 settings.load_profile("kataven")
+
+
+LONGEST_FIRST = (
+    "tests/faults/test_faults.py",
+    "tests/hub/test_browser.py",
+    "tests/dev/test_run.py",
+    "tests/hub/test_migrations.py",
+    "tests/authservice/test_service.py",
+    "tests/test_revocation_fault_scenarios.py",
+    "tests/commands/test_dumps.py",
+    "tests/web/test_walks.py",
+    "tests/embedding/test_examples.py",
+    "tests/revocation/test_fleet.py",
+    "tests/web/server/test_gthread.py",
+    "tests/test_limits.py",
+    "tests/mcp_server/test_tools.py",
+    "tests/mcp_server/test_command.py",
+)
+"""The files that take longest. Several processes begin with them: one that started last would run alone at the end.
+
+The two with faults under load are apart, so that they rarely run at the same time.
+"""
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--reuse-servers",
+        action="store_true",
+        help="use PostgreSQL and Redis servers that outlive the run, emptied first; see docs/development.md",
+    )
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if hasattr(config, "workerinput"):  # a process of pytest-xdist
+        place = {file: at for at, file in enumerate(LONGEST_FIRST)}
+        items.sort(key=lambda item: place.get(item.nodeid.partition("::")[0], len(place)))
+
+
+def pytest_collection_finish() -> None:
+    gc.freeze()
+    gc.enable()
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -58,15 +109,31 @@ def server_folder() -> Iterator[Path]:
 
 
 @pytest.fixture(scope="session")
-def postgres(server_folder: Path) -> Iterator[EmbeddedPostgres]:
+def kept_servers(pytestconfig: pytest.Config) -> Iterator[Slot | None]:
+    """With `--reuse-servers`, servers of an earlier run that no other run uses, emptied. Otherwise None."""
+    if not pytestconfig.getoption("reuse_servers"):
+        yield None
+        return
+    with taken_slot(root()) as slot:
+        yield slot
+
+
+@pytest.fixture(scope="session")
+def postgres(kept_servers: Slot | None, server_folder: Path) -> Iterator[EmbeddedPostgres]:
     """This worker's PostgreSQL; `postgres.url(name)` is the URL of a database in it."""
+    if kept_servers is not None:
+        yield kept_servers.postgres
+        return
     with EmbeddedPostgres(server_folder / "postgres", fsync=False) as server:
         yield server
 
 
 @pytest.fixture(scope="session")
-def redis_server(server_folder: Path) -> Iterator[EmbeddedRedis]:
+def redis_server(kept_servers: Slot | None, server_folder: Path) -> Iterator[EmbeddedRedis]:
     """This worker's Redis, without persistence."""
+    if kept_servers is not None:
+        yield kept_servers.redis
+        return
     with EmbeddedRedis(server_folder / "redis", persistent=False) as server:
         yield server
 

@@ -7,6 +7,13 @@ import socket
 import pytest
 import redis
 
+from tests.conftest import LONGEST_FIRST
+from tests.support.gunicorn import CHECKOUT
+
+
+def test_files_that_run_first_exist() -> None:
+    assert [file for file in LONGEST_FIRST if not (CHECKOUT / file).is_file()] == []
+
 
 @pytest.mark.parametrize("address", [("192.0.2.1", 80), ("2001:db8::1", 80)])
 def test_no_test_connects_to_another_machine(address: tuple[str, int]) -> None:

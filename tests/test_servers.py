@@ -279,10 +279,10 @@ def test_direct_url_needs_the_newest_system_schema(postgres: EmbeddedPostgres, o
     """This release serves older system databases, in which a server has no direct URL."""
     server = DatabaseServer(make_url(postgres.url("postgres")))
     with server.maintenance() as maintenance:
-        maintenance.create("kataven_older", "template0")
-    with server.connect("kataven_older") as connection:
+        maintenance.create("kataven_without_direct_urls", "template0")
+    with server.connect("kataven_without_direct_urls") as connection:
         SYSTEM_SCHEMA.upgrade(connection, "system_0007")
-    database = SystemDatabase(postgres.url("kataven_older"))
+    database = SystemDatabase(postgres.url("kataven_without_direct_urls"))
     with database.writing() as session:
         servers.ensure_default(session)
     url = server_url(other.url(""))

@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Row, bindparam, text, update
+from sqlalchemy import column, text, update
 from sqlalchemy.orm import Session
 
 from kataven.account import rotation
@@ -22,6 +22,10 @@ from kataven.identity.verifier import AccountFacts, StoredKey
 from kataven.tenancy.directory import Tenant
 from kataven.tenancy.errors import SchemaMismatch, TenancyError, TenantUnavailable
 from kataven.tenancy.prepared_statements import PREPARED
+from kataven.tenancy.serving.rows import RowQuery, Rows
+
+ReadRowsAt = Callable[[AccountFacts, RowQuery, Mapping[str, Any]], Rows]
+"""Reads the rows of a query from an account's database. Raises TenancyError."""
 
 OpenSession = Callable[[AccountFacts], AbstractContextManager[Session]]
 """Opens a session on an account's database. Raises TenancyError."""
@@ -32,40 +36,49 @@ JournalledSecret = Callable[[str, Mapping[str, int | None] | None, str, int], tu
 MIGRATION_SECONDS = 60
 """`Retry-After` for an account whose database is being migrated."""
 
+_NAMES = ("id", "name", "expires_at", "disabled_at", "limits", "columns")
+_FOUND = ("key_hash", "pepper_id", "former_id", "generation", "ends_at", "completes")
+
 # The row as JSON has the columns of any revision: a database before `account_0003` has no rules.
-_COLUMNS = """k.id, k.name, k.expires_at, k.disabled_at, k.limits, to_jsonb(k) - 'key_hash' AS columns"""
+_COLUMNS = """k.id::text, k.name, k.expires_at, k.disabled_at, k.limits, to_jsonb(k) - 'key_hash' AS columns"""
+
+
+def _query(statement: str, *more: str) -> RowQuery:
+    return RowQuery(text(statement).columns(*map(column, (*_NAMES, *_FOUND, *more))))
+
 
 # One statement and one round trip, with an index lookup in each table. It is prepared because planning costs PostgreSQL
 # more than executing it. `completes` is the former secret whose grace period starts with the first use of the current
 # one.
-_BY_HASH = text(
+_BY_HASH = _query(
     f"""
     {PREPARED}
     WITH found AS (
         SELECT id AS key_id, key_hash, pepper_id, NULL::uuid AS former_id, generation, NULL::timestamptz AS ends_at
-        FROM api_keys WHERE key_hash IN :digests
+        FROM api_keys WHERE key_hash = ANY(:digests)
         UNION ALL
-        SELECT key_id, key_hash, pepper_id, id, generation, ends_at FROM former_secrets WHERE key_hash IN :digests
+        SELECT key_id, key_hash, pepper_id, id, generation, ends_at FROM former_secrets WHERE key_hash = ANY(:digests)
     )
-    SELECT {_COLUMNS}, found.key_hash, found.pepper_id, found.former_id, found.generation, found.ends_at,
+    SELECT {_COLUMNS}, found.key_hash, found.pepper_id, found.former_id::text, found.generation, found.ends_at,
            CASE WHEN found.former_id IS NULL THEN (
-               SELECT pending.id FROM former_secrets AS pending WHERE pending.key_id = k.id AND pending.ends_at IS NULL
-               LIMIT 1
+               SELECT pending.id::text FROM former_secrets AS pending
+               WHERE pending.key_id = k.id AND pending.ends_at IS NULL LIMIT 1
            ) END AS completes
     FROM found JOIN api_keys AS k ON k.id = found.key_id
     """  # noqa: S608  constants
-).bindparams(bindparam("digests", expanding=True))
+)
 
 # For an account that is before `account_0004` according to its record. The record may be outdated: if no key has the
 # hash, the database reports whether it has former secrets by now.
-_BY_HASH_BEFORE_ROTATION = text(
+_BY_HASH_BEFORE_ROTATION = _query(
     f"""
     SELECT {_COLUMNS}, k.key_hash, k.pepper_id, NULL AS former_id, 0 AS generation, NULL AS ends_at, NULL AS completes,
            asked.has_former_secrets
     FROM (SELECT to_regclass('former_secrets') IS NOT NULL AS has_former_secrets) AS asked
-    LEFT JOIN api_keys AS k ON k.key_hash IN :digests
-    """  # noqa: S608  constants
-).bindparams(bindparam("digests", expanding=True))
+    LEFT JOIN api_keys AS k ON k.key_hash = ANY(:digests)
+    """,  # noqa: S608  constants
+    "has_former_secrets",
+)
 
 
 class SqlKeyStore:
@@ -75,18 +88,18 @@ class SqlKeyStore:
     revoked is revoked, even if its database has lost that commit.
     """
 
-    def __init__(self, reading: OpenSession, recording_usage: OpenSession, journalled: JournalledSecret) -> None:
-        self._reading = reading
+    def __init__(self, rows: ReadRowsAt, recording_usage: OpenSession, journalled: JournalledSecret) -> None:
+        self._rows = rows
         self._recording_usage = recording_usage
         self._journalled = journalled
 
     def find(self, account: AccountFacts, candidates: Sequence[KeyHash]) -> StoredKey | None:
         digests = [candidate.digest for candidate in candidates]
-        with _reachable(), self._reading(account) as session:
-            row = _row(session, _may_have_rotation(account), digests)
+        with _reachable():
+            row = self._row(account, digests)
         if row is None:
             return None
-        key_id = str(row.id)
+        key_id: str = row.id
         key_journalled, secret_journalled = self._journalled(account.name, account.revoked_keys, key_id, row.generation)
         return StoredKey(
             id=key_id,
@@ -94,13 +107,21 @@ class SqlKeyStore:
             hash=KeyHash(row.pepper_id, bytes(row.key_hash)),
             expires_at=None if row.expires_at is None else row.expires_at.timestamp(),
             revoked=row.disabled_at is not None or key_journalled,
-            former_id=_text(row.former_id),
+            former_id=row.former_id,
             ends_at=None if row.ends_at is None else row.ends_at.timestamp(),
             ended=secret_journalled,
-            completes_rotation=_text(row.completes),
+            completes_rotation=row.completes,
             limits=row.limits,
             **_rules(row.columns),
         )
+
+    def _row(self, account: AccountFacts, digests: Sequence[bytes]) -> Any | None:
+        given = {"digests": digests}
+        if not _may_have_rotation(account):
+            row = _BY_HASH_BEFORE_ROTATION.first(self._rows(account, _BY_HASH_BEFORE_ROTATION, given))
+            if row is None or row.id is not None or not row.has_former_secrets:
+                return None if row is None or row.id is None else row
+        return _BY_HASH.first(self._rows(account, _BY_HASH, given))
 
     def rehash(self, account: AccountFacts, key_id: str, old: KeyHash, new: KeyHash) -> None:
         with _reachable(), self._recording_usage(account) as session:
@@ -120,20 +141,6 @@ class SqlKeyStore:
 
 def _may_have_rotation(account: AccountFacts) -> bool:
     return not isinstance(account.location, Tenant) or rotation.has_rotation(account.location)
-
-
-def _row(session: Session, has_rotation: bool, digests: Sequence[bytes]) -> Row[Any] | None:
-    # The statements select columns, so the ORM is not needed.
-    execute = session.connection().execute
-    if not has_rotation:
-        row = execute(_BY_HASH_BEFORE_ROTATION, {"digests": digests}).one()
-        if row.id is not None or not row.has_former_secrets:
-            return None if row.id is None else row
-    return execute(_BY_HASH, {"digests": digests}).first()
-
-
-def _text(value: UUID | None) -> str | None:
-    return None if value is None else str(value)
 
 
 def _rules(columns: Mapping[str, Any]) -> dict[str, Any]:

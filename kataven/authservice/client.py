@@ -64,15 +64,12 @@ class AuthServiceChannel:
         self._deadline_seconds = deadline_seconds
         self._observe = observe or (lambda method, outcome, seconds: None)
         self._channel: grpc.Channel | None = None
+        self._methods: dict[str, tuple[grpc.Channel, Callable[..., Any]]] = {}
         self._lock = threading.Lock()
 
     def call(self, method: str, request: Message, response_type: type[Response]) -> Response:
         """Call a method, within the deadline. Raises VerifierUnavailable."""
-        send: Callable[..., Any] = self._opened().unary_unary(
-            f"/{codec.SERVICE}/{method}",
-            request_serializer=type(request).SerializeToString,
-            response_deserializer=response_type.FromString,
-        )
+        send = self._method(method, type(request), response_type)
         trace = tracing.current.get()
         metadata = [(tracing.HEADER, trace.header)] if trace is not None else []
         started, outcome = time.perf_counter(), "answered"
@@ -101,6 +98,19 @@ class AuthServiceChannel:
             channel, self._channel = self._channel, None
         if channel is not None:
             channel.close()
+
+    def _method(self, method: str, request: type[Message], response: type[Message]) -> Callable[..., Any]:
+        channel = self._opened()
+        # Creating the callable takes longer than encoding and decoding the messages.
+        found = self._methods.get(method)
+        if found is None or found[0] is not channel:
+            send = channel.unary_unary(
+                f"/{codec.SERVICE}/{method}",
+                request_serializer=request.SerializeToString,
+                response_deserializer=response.FromString,
+            )
+            found = self._methods[method] = (channel, send)
+        return found[1]
 
     def _opened(self) -> grpc.Channel:
         with self._lock:

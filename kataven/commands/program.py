@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import atexit
+import gc
+
 import click
 
 from kataven import __version__
@@ -28,4 +31,8 @@ click.version_option(__version__, prog_name=NAME, message="%(prog)s %(version)s"
 
 
 def main() -> None:
+    # A command creates most of its objects by imports, and keeps them. The default would search them hundreds of times,
+    # and again at the end of the process.
+    gc.set_threshold(50_000)
+    atexit.register(gc.freeze)
     cli(prog_name=NAME, complete_var=COMPLETE, obj=from_environment())

@@ -25,6 +25,7 @@ from kataven.dev.environment import development_environment, hub_url, write_for_
 from kataven.dev.external import require_postgres, require_redis
 from kataven.dev.options import read_options
 from kataven.dev.ports import HOST, free_port, require_free_port, responds
+from kataven.dev.reloading import CodeWatch, ReloadingServer
 from kataven.dev.server_group import ServerGroup
 from kataven.dev.terminal import StopRequested, ignore_stop_signals, print_error, print_line
 
@@ -36,14 +37,17 @@ READY_SECONDS = 60.0
 STOP_SECONDS = 10.0
 
 
-def main(environ: Mapping[str, str]) -> int:
-    """Run until a stop signal (0) or a failure (1, with a message). No process remains afterwards."""
+def main(environ: Mapping[str, str], *, reload: bool = False) -> int:
+    """Run until a stop signal (0) or a failure (1, with a message). No process remains afterwards.
+
+    `reload`: restart the API and the Hub when the code changes.
+    """
     if "MAKELEVEL" in environ:  # a make that is killed cannot forward the signal
         die_with_parent(os.getppid(), signal.SIGTERM)
     try:
         with ServerGroup() as servers:
             try:
-                DevSupervisor(environ, servers).serve()
+                DevSupervisor(environ, servers, reload=reload).serve()
             finally:
                 ignore_stop_signals()
                 if servers.started:
@@ -58,9 +62,10 @@ def main(environ: Mapping[str, str]) -> int:
 class DevSupervisor:
     """One development run. `serve` contains its steps in order."""
 
-    def __init__(self, environ: Mapping[str, str], servers: ServerGroup) -> None:
+    def __init__(self, environ: Mapping[str, str], servers: ServerGroup, *, reload: bool = False) -> None:
         self._given = environ
         self._servers = servers
+        self._reload = reload
         self._options = read_options(environ)
         self._data_dir = self._options.data_dir
         self._logs = self._data_dir / "logs"
@@ -186,7 +191,16 @@ class DevSupervisor:
         # The name lets a later run recognize it.
         configuration = "python:kataven.serve.gunicorn_conf"
         arguments = ["gunicorn", "--name", self._gunicorn_mark.word, "-c", configuration, "kataven.serve.wsgi:app"]
-        self._start_module("gunicorn", arguments, self._gunicorn_mark, environ, port, "/healthz", None)
+        if not self._reload:
+            self._start_module("gunicorn", arguments, self._gunicorn_mark, environ, port, "/healthz", None)
+            return
+        child = self._module("gunicorn", arguments, self._gunicorn_mark, environ, None)
+        watch = CodeWatch([IMPORT_FOLDER / "kataven"])
+
+        def wait_until_ready() -> None:
+            child.wait_until(lambda: responds(port, "/healthz"), READY_SECONDS)
+
+        self._servers.start(ReloadingServer("gunicorn", child, wait_until_ready, watch))
 
     def _start_module(
         self,
@@ -199,10 +213,15 @@ class DevSupervisor:
         log: Path | None,
     ) -> None:
         """Run `python -m` with `arguments`, and return when `path` on `port` returns 200."""
-        command = [sys.executable, "-m", *arguments]
-        child = Child(name, command, mark=mark, environ=environ, folder=IMPORT_FOLDER, log=log)
+        child = self._module(name, arguments, mark, environ, log)
         self._servers.start(child)
         child.wait_until(lambda: responds(port, path), READY_SECONDS)
+
+    def _module(
+        self, name: str, arguments: list[str], mark: Mark, environ: Mapping[str, str], log: Path | None
+    ) -> Child:
+        command = [sys.executable, "-m", *arguments]
+        return Child(name, command, mark=mark, environ=environ, folder=IMPORT_FOLDER, log=log)
 
 
 def _unavailable(account: str, reason: str) -> str:

@@ -21,7 +21,8 @@ from kataven.identity import jws, strict
 from kataven.identity.discovery import DiscoveryFailed, DiscoveryProblem
 from kataven.identity.fetch import FetchFailed, causes
 from kataven.identity.jwk import read_key_set
-from kataven.identity.jwks import FETCH_SECONDS, Fetcher, is_trustworthy_url
+from kataven.identity.jwks import FETCH_SECONDS, Fetcher
+from kataven.identity.trustworthy_url import is_trustworthy_url
 
 ACCEPTED = ", ".join(jws.ALGORITHMS)
 

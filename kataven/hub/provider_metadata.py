@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from kataven.identity.discovery import DiscoveryFailed, DiscoveryProblem, fetch_document
-from kataven.identity.jwks import FETCH_SECONDS, Fetcher, is_trustworthy_url
+from kataven.identity.jwks import FETCH_SECONDS, Fetcher
+from kataven.identity.trustworthy_url import is_trustworthy_url
 
 REQUIRED_ENDPOINTS = ("authorization_endpoint", "token_endpoint")
 SIGN_OUT_ENDPOINT = "end_session_endpoint"

@@ -13,14 +13,13 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
-from urllib.parse import urlsplit
 
 from kataven.identity import strict
 from kataven.identity.discovery import fetch_document
 from kataven.identity.errors import VerifierUnavailable
 from kataven.identity.fetch import FetchFailed
 from kataven.identity.jwk import VerificationKey, read_key_set
-from kataven.loopback import is_loopback
+from kataven.identity.trustworthy_url import is_trustworthy_url
 
 FRESH_SECONDS = 300
 """How long a key that the issuer withdraws is accepted at most, while the issuer is reachable."""
@@ -191,19 +190,3 @@ class JwksClient:
             "The signing keys of the token issuer are unavailable. Retry later.",
             retry_after_seconds=max(1, math.ceil(wait_seconds)),
         )
-
-
-def is_trustworthy_url(url: str, *, allow_loopback_http: bool) -> bool:
-    """Whether keys may be fetched from this URL: https, or http on a loopback address if that is allowed."""
-    try:
-        parts = urlsplit(url)
-        host = parts.hostname
-        _ = parts.port  # raises ValueError if it is not a number
-    except ValueError:
-        return False
-    # With `@`, a backslash or a space, two URL parsers may find two different hosts.
-    if not host or not url.isascii() or not url.isprintable() or any(sign in url for sign in "@\\ #"):
-        return False
-    # This process resolves the host, so a name under localhost may be the address of another machine.
-    local = allow_loopback_http and is_loopback(host, subdomains=False)
-    return parts.scheme == "https" or (local and parts.scheme == "http")

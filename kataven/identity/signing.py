@@ -8,22 +8,17 @@ from __future__ import annotations
 
 import base64
 import json
-import re
 import secrets
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric import ec
 from jwt.algorithms import ECAlgorithm
 
-from kataven.identity import strict
+from kataven.identity.signing_numbers import ORDER, PRIVATE_BYTES, check_id, read_key, require_distinct
 
-PRIVATE_BYTES: Final = 32
-_KEY_ID = re.compile(r"[a-z0-9][a-z0-9-]{0,31}")
 _ES256 = ECAlgorithm(ECAlgorithm.SHA256)
-# The order of P-256's base point (FIPS 186-5; SEC 2): a private key is at least 1 and less than this.
-_ORDER = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,17 +31,7 @@ class SigningKey:
     @classmethod
     def parse(cls, text: str) -> SigningKey:
         """Parse `id:base64url`, the private number in 32 bytes. Raises ValueError, without any part of the secret."""
-        key_id, separator, encoded = text.partition(":")
-        if not separator:
-            raise ValueError("a signing key must have the format id:base64url")
-        _check_id(key_id)
-        try:
-            raw = strict.base64url(encoded)
-        except ValueError:
-            raise ValueError(f"signing key {key_id!r} is not base64url") from None
-        number = int.from_bytes(raw, "big")
-        if len(raw) != PRIVATE_BYTES or not 0 < number < _ORDER:
-            raise ValueError(f"signing key {key_id!r} is not a P-256 key: it must be {PRIVATE_BYTES} random bytes")
+        key_id, number = read_key(text)
         return cls(key_id, ec.derive_private_key(number, ec.SECP256R1()))
 
     def sign(self, claims: Mapping[str, Any], kind: str) -> str:
@@ -71,8 +56,7 @@ class SigningRing:
         self.keys = tuple(keys)
         if not self.keys:
             raise ValueError("at least one signing key is required")
-        if len({key.id for key in self.keys}) < len(self.keys):
-            raise ValueError("two signing keys have the same id")
+        require_distinct([key.id for key in self.keys])
 
     @classmethod
     def parse(cls, text: str) -> SigningRing:
@@ -88,15 +72,10 @@ class SigningRing:
         return {"keys": [key.public_jwk() for key in self.keys]}
 
 
-def _check_id(key_id: str) -> None:
-    if _KEY_ID.fullmatch(key_id) is None:
-        raise ValueError("the id of a signing key must be 1 to 32 of a-z 0-9 and -, starting with a letter or a digit")
-
-
 def new_key(key_id: str) -> str:
     """A new key in the format of the setting. Raises ValueError for an invalid id."""
-    _check_id(key_id)
-    number = 1 + secrets.randbelow(_ORDER - 1)
+    check_id(key_id)
+    number = 1 + secrets.randbelow(ORDER - 1)
     text = f"{key_id}:{_encoded(number.to_bytes(PRIVATE_BYTES, 'big'))}"
     SigningKey.parse(text)
     return text

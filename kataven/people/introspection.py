@@ -20,7 +20,8 @@ from kataven.identity import strict
 from kataven.identity.client_assertion import ClientAuthentication
 from kataven.identity.discovery import DiscoveryFailed, fetch_document
 from kataven.identity.fetch import causes
-from kataven.identity.jwks import Fetcher, is_trustworthy_url
+from kataven.identity.jwks import Fetcher
+from kataven.identity.trustworthy_url import is_trustworthy_url
 
 TIMEOUT_SECONDS = 2.0
 """For one request, including the wait for a connection."""

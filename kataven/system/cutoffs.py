@@ -14,7 +14,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import BindParameter, ColumnElement, Row, Select, bindparam, delete, func, select
+from sqlalchemy import BindParameter, ColumnElement, Select, bindparam, delete, func, select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
@@ -58,7 +58,7 @@ def account_mark() -> tuple[ColumnElement[Any], ...]:
     )
 
 
-def mark_of(row: Row[*tuple[Any, ...]]) -> float:
+def mark_of(row: Any) -> float:
     """The mark in a row with the columns of `account_mark`, in Unix seconds."""
     return math.inf if row.has_blocks else _seconds(row.latest_cutoff)
 
@@ -78,12 +78,12 @@ def of_person() -> tuple[ColumnElement[Any], ...]:
     )
 
 
-def restrictions_of(row: Row[*tuple[Any, ...]]) -> Restrictions:
+def restrictions_of(row: Any) -> Restrictions:
     """The restrictions in a row with the columns of `of_person`."""
     return Restrictions(_seconds(row.ended_at), _seconds(row.signed_out_at), row.blocked)
 
 
-def everywhere_of(row: Row[*tuple[Any, ...]]) -> float:
+def everywhere_of(row: Any) -> float:
     """The mark of all accounts in such a row."""
     return _seconds(row.latest_everywhere)
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
+from typing import Any
 
 from sqlalchemy import URL, make_url
 from sqlalchemy.orm import Session
@@ -18,6 +19,7 @@ from kataven.tenancy.pooler_check import NEEDS_DIRECT_URL, require_no_pooler, re
 from kataven.tenancy.serving.histories import ServerHistories
 from kataven.tenancy.serving.pool_limits import PoolLimits
 from kataven.tenancy.serving.registry import EngineRegistry
+from kataven.tenancy.serving.rows import RowQuery, Rows
 
 STATEMENT_TIMEOUT_SECONDS = 3.0
 WAIT_SECONDS = 1.0
@@ -113,6 +115,14 @@ class SystemDatabase:
     def writing(self) -> AbstractContextManager[Session]:
         """A session in one transaction. Raises SystemDatabaseUnavailable."""
         return self._session(self._registry.writing)
+
+    def rows(self, query: RowQuery, values: Mapping[str, Any]) -> Rows:
+        """The rows of `query`, without a session. Raises SystemDatabaseUnavailable, and DBAPIError as in a session."""
+        self._registry.start()
+        try:
+            return self._registry.rows(self._tenant, query, values)
+        except TenantUnavailable as error:
+            raise SystemDatabaseUnavailable from error
 
     def close(self) -> None:
         """Close idle connections, and those in use when their sessions end. The next session connects again."""

@@ -7,9 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from time import monotonic
 from typing import Any
-from uuid import UUID
 
-from sqlalchemy import Connection, Row, Select, bindparam, select
+from sqlalchemy import Select, bindparam, select
 from sqlalchemy.exc import ProgrammingError
 
 from kataven.identity.people import UNRESTRICTED, Presented, Restrictions, is_after
@@ -28,6 +27,7 @@ from kataven.system.rotation_policy import ROTATE_AFTER_DAYS
 from kataven.tenancy.directory import Tenant
 from kataven.tenancy.error_classification import is_about_schema
 from kataven.tenancy.prepared_statements import PREPARED
+from kataven.tenancy.serving.rows import RowQuery
 
 KNOWN_TO_CALLERS = frozenset({AccountStatus.ACTIVE, AccountStatus.SUSPENDED, AccountStatus.ARCHIVED})
 """Accounts with any other status are reported to callers as unknown."""
@@ -85,10 +85,13 @@ def record_query() -> Select[*tuple[Any, ...]]:
 
 
 # Built once: building it takes half as long as executing it.
-_RECORD = record_query().where(Account.account_id == bindparam("account")).prefix_with(PREPARED)
-_RECORD_WITH_JOURNAL = _RECORD.add_columns(journal.listed().label("revoked_keys"))
-_RECORD_WITH_CUTOFFS = _RECORD_WITH_JOURNAL.add_columns(*cutoffs.account_mark())
-_RECORD_AND_PERSON = _RECORD_WITH_CUTOFFS.add_columns(*cutoffs.of_person())
+_OF_ACCOUNT = record_query().where(Account.account_id == bindparam("account")).prefix_with(PREPARED)
+_AND_JOURNAL = _OF_ACCOUNT.add_columns(journal.listed().label("revoked_keys"))
+_AND_CUTOFFS = _AND_JOURNAL.add_columns(*cutoffs.account_mark())
+_RECORD = RowQuery(_OF_ACCOUNT)
+_RECORD_WITH_JOURNAL = RowQuery(_AND_JOURNAL)
+_RECORD_WITH_CUTOFFS = RowQuery(_AND_CUTOFFS)
+_RECORD_AND_PERSON = RowQuery(_AND_CUTOFFS.add_columns(*cutoffs.of_person()))
 
 JOURNAL_RETRY_SECONDS = 60.0
 """How often to check whether a system database without a journal has been migrated."""
@@ -96,7 +99,7 @@ JOURNAL_RETRY_SECONDS = 60.0
 
 def record_of(
     database: SystemDatabase,
-    row: Row[*tuple[Any, ...]],
+    row: Any,
     revoked_keys: journal.Generations | None = None,
     cutoff_mark: float = cutoffs.NO_MARK,
 ) -> AccountRecord:
@@ -117,9 +120,9 @@ def record_of(
     )
 
 
-def _listed_keys(row: Row[*tuple[Any, ...]]) -> journal.Generations | None:
+def _listed_keys(row: Any) -> journal.Generations | None:
     """The journalled keys in a row of `_RECORD` or `_RECORD_WITH_JOURNAL`; None if they are too many."""
-    found: journal.Generations = row._mapping.get("revoked_keys") or journal.EMPTY
+    found: journal.Generations = getattr(row, "revoked_keys", None) or journal.EMPTY
     return found if len(found) <= journal.MAX_LISTED else None
 
 
@@ -234,39 +237,39 @@ class Directory:
 
         `person` receives what the same statement read about a user.
         """
-        with self.database.reading() as session:
-            row = self._read_row(session.connection(), account, person)  # columns need no ORM
+        row = self._read_row(account, person)
         if row is None or row.status not in KNOWN_TO_CALLERS:
             return None
-        mark = cutoffs.mark_of(row) if "has_blocks" in row._mapping else cutoffs.NO_MARK
+        mark = cutoffs.mark_of(row) if hasattr(row, "has_blocks") else cutoffs.NO_MARK
         return record_of(self.database, row, _listed_keys(row), mark)
 
-    def _read_row(
-        self, connection: Connection, account: str, person: PersonRead | None
-    ) -> Row[*tuple[Any, ...]] | None:
+    def _read_row(self, account: str, person: PersonRead | None) -> Any | None:
         try:
             # Tried every time, unlike the journal: a worker that assumes that no cutoffs exist must not continue to do
             # so after the system database was migrated and the first cutoff was written.
             if person is None:
-                return connection.execute(_RECORD_WITH_CUTOFFS, {"account": account}).first()
-            row = connection.execute(_RECORD_AND_PERSON, {"account": account, "subject": UUID(person.subject)}).first()
+                return self._first(_RECORD_WITH_CUTOFFS, account=account)
+            row = self._first(_RECORD_AND_PERSON, account=account, subject=person.subject)
             if row is not None:
                 person.restrictions, person.everywhere = cutoffs.restrictions_of(row), cutoffs.everywhere_of(row)
             return row
         except ProgrammingError as error:
             if not is_about_schema(error):
                 raise  # otherwise not migrated to `system_0009` yet
-        return self._read_row_of_earlier_schema(connection, account)
+        return self._read_row_of_earlier_schema(account)
 
-    def _read_row_of_earlier_schema(self, connection: Connection, account: str) -> Row[*tuple[Any, ...]] | None:
+    def _read_row_of_earlier_schema(self, account: str) -> Any | None:
         if self._clock() >= self._no_journal_until:
             try:
-                return connection.execute(_RECORD_WITH_JOURNAL, {"account": account}).first()
+                return self._first(_RECORD_WITH_JOURNAL, account=account)
             except ProgrammingError as error:
                 if not is_about_schema(error):
                     raise
                 self._no_journal_until = self._clock() + JOURNAL_RETRY_SECONDS  # not migrated to `system_0007` yet
-        return connection.execute(_RECORD, {"account": account}).first()
+        return self._first(_RECORD, account=account)
+
+    def _first(self, query: RowQuery, **values: str) -> Any | None:
+        return query.first(self.database.rows(query, values))
 
     def is_journalled(
         self, account: str, listed: journal.Generations | None, key_id: str, generation: int | None = None

@@ -5,14 +5,16 @@ A request handler already has its tenant and does not use this module.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
+from typing import Any
 
 from kataven.identity.verifier import AccountFacts as KnownAccount
 from kataven.system.directory import Directory
 from kataven.tenancy.directory import Tenant
 from kataven.tenancy.errors import NoTenant
 from kataven.tenancy.serving.registry import EngineRegistry
+from kataven.tenancy.serving.rows import RowQuery, Rows
 from kataven.tenancy.serving.session import TenantSession
 
 
@@ -41,9 +43,9 @@ class AccountSessions:
         with self._registry.autocommit(self._tenant(account)) as session:
             yield session
 
-    def reading_at(self, account: KnownAccount) -> AbstractContextManager[TenantSession]:
-        """Like the method without `_at`, for an account that was just looked up: saves a second lookup."""
-        return self._registry.reading(_home(account))
+    def rows_at(self, account: KnownAccount, query: RowQuery, values: Mapping[str, Any]) -> Rows:
+        """The rows of `query` in the database of an account that was just looked up, without a session."""
+        return self._registry.rows(_home(account), query, values)
 
     def recording_usage_at(self, account: KnownAccount) -> AbstractContextManager[TenantSession]:
         """Like the method without `_at`, for an account that was just looked up: saves a second lookup."""

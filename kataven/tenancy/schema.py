@@ -2,7 +2,12 @@
 
 Alembic keeps its state in module globals, so only one thread of a process may use it: in a test, four threads that
 upgraded four databases all upgraded the same one. Every call into Alembic in this module holds one lock.
+
+Alembic is imported in the functions that migrate: a process that only serves requests needs the names and the order of
+the revisions, which `revision_files` reads without it.
 """
+
+from __future__ import annotations
 
 import hashlib
 import io
@@ -12,11 +17,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from alembic import command
-from alembic.config import Config
-from alembic.script import Script, ScriptDirectory
 from sqlalchemy import Connection, text
 from sqlalchemy.exc import DBAPIError
 
@@ -24,6 +26,11 @@ from kataven.tenancy.error_classification import is_about_schema
 from kataven.tenancy.errors import MigrationError
 from kataven.tenancy.fingerprint import FINGERPRINT
 from kataven.tenancy.names import KATAVEN_NAMES, DatabaseNames
+from kataven.tenancy.revision_files import RevisionFile, read_history
+
+if TYPE_CHECKING:
+    from alembic.config import Config
+    from alembic.script import ScriptDirectory
 
 _ALEMBIC = threading.RLock()
 _REVISION = "SELECT string_agg(version_num, '+' ORDER BY version_num) FROM alembic_version"
@@ -70,7 +77,7 @@ class Schema:
     @cached_property
     def revisions(self) -> tuple[str, ...]:
         """Every known revision, oldest first. Raises MigrationError if they fork, or if `oldest` does not exist."""
-        names = tuple(self._scripts)
+        names = tuple(self._files)
         if not names or self.oldest not in (None, *names):
             raise MigrationError(
                 f"the branch {self.branch!r} has no revision {self.oldest}"
@@ -113,7 +120,7 @@ class Schema:
         """A digest of the revision files up to `revision`. It changes when one of them is edited."""
         digest = hashlib.sha256()
         for name in self.path(None, revision):
-            digest.update(Path(self._script(name).path).read_bytes())
+            digest.update(self._file(name).path.read_bytes())
         return digest.hexdigest()[:32]
 
     def revision_of(self, connection: Connection) -> str | None:
@@ -148,12 +155,16 @@ class Schema:
         Use it for a new or a single database; for many, `Fleet` is faster and safer. Blocks while another thread uses
         Alembic. The connection must not be in a transaction, and is in READ COMMITTED afterwards.
         """
+        from alembic import command
+
         connection = connection.execution_options(isolation_level="READ COMMITTED")
         with self._alembic(connection=connection) as config:
             command.upgrade(config, revision)
 
     def render(self, start: str | None, end: str) -> str:
         """The SQL of the steps from `start` to `end`, without BEGIN and COMMIT. Raises the revisions' own errors."""
+        from alembic import command
+
         written = io.StringIO()
         with self._alembic() as config:
             config.output_buffer = written
@@ -162,10 +173,16 @@ class Schema:
 
     def needs_python(self, revision: str) -> bool:
         """Whether a revision declares with `needs_python = True` that it reads data and can't be rendered as SQL."""
-        return bool(getattr(self._script(revision).module, "needs_python", False))
+        self._file(revision)
+        with _ALEMBIC:
+            module = self._scripts.get_revision(revision).module
+        return bool(getattr(module, "needs_python", False))
 
     def write_revision(self, connection: Connection, message: str, revision: str) -> Path:
         """Write the revision that upgrades a database from the head to the models. Returns its file."""
+        from alembic import command
+        from alembic.script import Script
+
         with self._alembic(connection=connection) as config:
             script = command.revision(
                 config, message, autogenerate=True, rev_id=revision, version_path=str(self._versions), head="head"
@@ -175,20 +192,20 @@ class Schema:
         return Path(script.path)
 
     @cached_property
-    def _scripts(self) -> dict[str, Script]:
+    def _files(self) -> dict[str, RevisionFile]:
         """The revisions' files, oldest first."""
-        with _ALEMBIC:
-            scripts = list(ScriptDirectory.from_config(self._config()).walk_revisions())[::-1]
-        previous: str | None = None
-        for script in scripts:
-            if script.down_revision != previous:
-                raise MigrationError(f"the revisions of {self.branch!r} fork at {script.down_revision}")
-            previous = script.revision
-        return {script.revision: script for script in scripts}
+        return read_history(self._versions, self.branch)
 
-    def _script(self, revision: str) -> Script:
+    @cached_property
+    def _scripts(self) -> ScriptDirectory:
+        """The revisions as modules. Use it while holding the lock."""
+        from alembic.script import ScriptDirectory
+
+        return ScriptDirectory.from_config(self._config())
+
+    def _file(self, revision: str) -> RevisionFile:
         try:
-            return self._scripts[revision]
+            return self._files[revision]
         except KeyError:
             raise MigrationError(f"revision {revision} is unknown to this release") from None
 
@@ -204,6 +221,8 @@ class Schema:
             yield config
 
     def _config(self) -> Config:
+        from alembic.config import Config
+
         config = Config()
         config.set_main_option("script_location", _literal(self.scripts))
         config.set_main_option("version_locations", _literal(self._versions))

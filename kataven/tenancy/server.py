@@ -1,8 +1,11 @@
 """Maintenance of one PostgreSQL server: its databases are created, renamed and dropped, one statement at a time."""
 
+from __future__ import annotations
+
 import contextlib
+import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Literal
 
 from sqlalchemy import URL, Connection, NullPool, text
@@ -29,8 +32,9 @@ OPERATOR_SETTINGS = ConnectionSettings(
 class Maintenance:
     """One open connection to the server's maintenance database. Locks last until `unlock` or until it is closed."""
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: Connection, open_second: Callable[[], AbstractContextManager[Maintenance]]) -> None:
         self._connection = connection
+        self._open_second = open_second
 
     def databases(self) -> frozenset[str]:
         """The names of all databases on the server, including templates."""
@@ -83,15 +87,42 @@ class Maintenance:
 
     def exchange(self, database: str, by: str, aside: str) -> None:
         """Rename `database` to `aside` and `by` to `database`, atomically. Terminates the sessions of `database`."""
-        self.disconnect(database)
         renames = f"ALTER DATABASE {quoted(database)} RENAME TO {quoted(aside)}; "
         renames += f"ALTER DATABASE {quoted(by)} RENAME TO {quoted(database)}"
-        try:
-            self._ddl(f"BEGIN; {renames}; COMMIT")
-        except BaseException:
-            with contextlib.suppress(DBAPIError):
-                self._ddl("ROLLBACK")
-            raise
+        with self._sessions_terminated(database):
+            try:
+                self._ddl(f"BEGIN; {renames}; COMMIT")
+            except BaseException:
+                with contextlib.suppress(DBAPIError):
+                    self._ddl("ROLLBACK")
+                raise
+
+    @contextmanager
+    def _sessions_terminated(self, database: str) -> Iterator[None]:
+        """Terminate the sessions of a database until the end of the block, over a second connection.
+
+        A service can reconnect between the termination and a rename. The rename locks the database against new
+        sessions, and waits 5 s for the existing ones to end, which only another connection can cause.
+        """
+        oid = self._connection.execute(text("SELECT oid FROM pg_database WHERE datname = :name"), {"name": database})
+        of_it = {"oid": oid.scalar_one()}  # after the rename, the name is that of the other database
+        end = text("SELECT count(pg_terminate_backend(pid, 5000)) FROM pg_stat_activity WHERE datid = :oid")
+        finished = threading.Event()
+
+        def terminate() -> None:
+            with contextlib.suppress(DBAPIError):  # the rename reports the sessions that remain
+                while not finished.wait(0.05):
+                    second._connection.execute(end, of_it)
+
+        with self._open_second() as second:
+            self._connection.execute(end, of_it)
+            thread = threading.Thread(target=terminate, name="terminate-sessions", daemon=True)
+            thread.start()
+            try:
+                yield
+            finally:
+                finished.set()
+                thread.join()
 
     def set_read_only(self, database: str, *, read_only: bool) -> None:
         """Make new transactions read-only by default, or undo this. Terminates the sessions of `database`."""
@@ -190,4 +221,4 @@ class DatabaseServer:
     def maintenance(self) -> Iterator[Maintenance]:
         """A connection for creating and dropping databases."""
         with self.connect(self._maintenance_database) as connection:
-            yield Maintenance(connection)
+            yield Maintenance(connection, self.maintenance)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from flask import Flask, current_app
 
 from kataven.account.last_used_tracker import LastUsedTracker
 from kataven.account.people import SeenPeopleTracker
-from kataven.authservice.client import AuthServiceChannel
 from kataven.identity.issuer import Issuer
 from kataven.identity.jwks import JwksClient
 from kataven.identity.scopes import KnownScopes
@@ -27,6 +27,9 @@ from kataven.web.internal_access import InternalAccess
 from kataven.web.metrics import Metrics
 from kataven.web.metrics_publisher import MetricsPublisher
 from kataven.widget.flows import Widget
+
+if TYPE_CHECKING:
+    from kataven.authservice.client import AuthServiceChannel
 
 EXTENSION = "kataven"
 

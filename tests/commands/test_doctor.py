@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -14,6 +15,8 @@ from sqlalchemy import text
 
 from kataven import __version__, settings
 from kataven.commands import unsafe_settings
+from kataven.dev.embedded.postgres import EmbeddedPostgres
+from kataven.dev.embedded.redis_server import EmbeddedRedis
 from kataven.operations import peppers_in_use, revocation_measurement
 from kataven.operations.diagnosis import databases, product
 from kataven.operations.diagnosis import redis as redis_checks
@@ -24,29 +27,30 @@ from kataven.revocation.coordination import Member
 from kataven.settings import Settings
 from kataven.system.errors import SystemDatabaseUnavailable
 from kataven.system.models import RegisteredServer
-from kataven.system.schema import ACCOUNT_SCHEMA
-from tests.support.app_harness import AppHarness, new_account
+from tests.support.app_harness import AppHarness, new_account, open_harness
+from tests.support.oidc import IssuerWithPen
 from tests.support.program import kataven, kataven_json, unconfigured
 
 OK, WARNING, FAILED = ResultState.OK, ResultState.WARNING, ResultState.FAILED
 NO_BUDGET = HostConnections(1, 1)
-REVISIONS = databases._revisions
+
+
+@pytest.fixture(scope="module")
+def harness(server_folder: Path, issuer: IssuerWithPen) -> Iterator[AppHarness]:
+    """A harness on its own servers: the checks read all accounts, and other tests leave unhealthy ones."""
+    folder = server_folder / "doctor"
+    folder.mkdir()
+    with (
+        EmbeddedPostgres(folder / "postgres", fsync=False) as postgres,
+        EmbeddedRedis(folder / "redis", persistent=False) as redis_server,
+        open_harness(postgres, redis_server, issuer, folder) as harness,
+    ):
+        yield harness
 
 
 @pytest.fixture
 def operator(harness: AppHarness) -> Operator:
     return Operator("test", harness.services)
-
-
-@pytest.fixture(autouse=True)
-def without_accounts_of_other_tests(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Other tests leave accounts at revisions that this release does not serve."""
-    window = ACCOUNT_SCHEMA.window
-    monkeypatch.setattr(
-        databases,
-        "_revisions",
-        lambda counts: REVISIONS({revision: number for revision, number in counts.items() if revision in window}),
-    )
 
 
 def by_check(findings: Iterator[CheckResult]) -> dict[str, CheckResult]:
@@ -225,7 +229,7 @@ def test_servers_that_are_all_draining_are_a_failed_check(operator: Operator, mo
     ids=str,
 )
 def test_accounts_at_old_revisions(counts: dict[str, int], expected: ResultState) -> None:
-    assert REVISIONS(counts).state is expected
+    assert databases._revisions(counts).state is expected
 
 
 def test_clock_that_differs_is_a_warning() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import secrets
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,7 @@ from kataven.ratelimit.policy import WINDOWS
 from kataven.revocation.target import RevocationTarget
 from kataven.system import limits
 from kataven.web.services import EXTENSION, Services
+from tests.support.kept_servers import Slot
 from tests.support.oidc import IssuerWithPen
 
 ACCOUNTS = ("acme", "globex")
@@ -133,8 +135,11 @@ def environ_for(postgres: EmbeddedPostgres, redis_url: str, issuer_url: str, dat
 
 
 @pytest.fixture(scope="session")
-def shared_redis(server_folder: Path) -> Iterator[EmbeddedRedis]:
+def shared_redis(kept_servers: Slot | None, server_folder: Path) -> Iterator[EmbeddedRedis]:
     """The Redis of the shared harness, which no other test flushes."""
+    if kept_servers is not None:
+        yield kept_servers.shared_redis
+        return
     with EmbeddedRedis(server_folder / "shared-redis", persistent=False) as server:
         yield server
 
@@ -144,9 +149,18 @@ def harness(
     postgres: EmbeddedPostgres, shared_redis: EmbeddedRedis, issuer: IssuerWithPen, server_folder: Path
 ) -> Iterator[AppHarness]:
     """One harness per pytest worker. Tests share acme and globex, so each creates what it checks."""
-    environ = environ_for(postgres, shared_redis.url, issuer.url, "kataven_system")
-    environ |= {"KATAVEN_DUMP_DIR": str(server_folder / "dumps")}
-    environ |= {"KATAVEN_HOST_SLOTS_DIR": str(server_folder / "slots")}
+    with open_harness(postgres, shared_redis, issuer, server_folder) as harness:
+        yield harness
+
+
+@contextmanager
+def open_harness(
+    postgres: EmbeddedPostgres, redis_server: EmbeddedRedis, issuer: IssuerWithPen, folder: Path
+) -> Iterator[AppHarness]:
+    """A harness on servers without one."""
+    environ = environ_for(postgres, redis_server.url, issuer.url, "kataven_system")
+    environ |= {"KATAVEN_DUMP_DIR": str(folder / "dumps")}
+    environ |= {"KATAVEN_HOST_SLOTS_DIR": str(folder / "slots")}
     configured = settings.load(environ)
     account_creation.prepare_system(configured.database_url.get_secret_value())
     application = factory.create_api(configured)

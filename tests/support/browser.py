@@ -37,7 +37,8 @@ def browser(scratch: Path, hosts: Mapping[str, str]) -> Iterator[Chrome]:
     for argument in (
         *("--headless=new", "--disable-gpu", "--no-first-run", "--disable-dev-shm-usage", "--no-proxy-server"),
         *("--disable-background-networking", "--disable-component-update", "--disable-sync", "--disable-extensions"),
-        *("--ignore-certificate-errors", "--window-size=1000,800"),
+        # Names and roles are those of the accessibility tree, which is otherwise built and dropped on demand.
+        *("--ignore-certificate-errors", "--window-size=1000,800", "--force-renderer-accessibility"),
         f"--host-resolver-rules={', '.join(rules)}",
         f"--user-data-dir={scratch / 'profile'}",
     ):

@@ -3,8 +3,10 @@
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, suppress
 from pathlib import Path
 
+import psycopg2
 import pytest
 from sqlalchemy import Connection, make_url, text
 from sqlalchemy.exc import OperationalError
@@ -42,6 +44,10 @@ def server(postgres: EmbeddedPostgres) -> Iterator[DatabaseServer]:
 def maintenance(server: DatabaseServer) -> Iterator[Maintenance]:
     with server.maintenance() as maintenance:
         yield maintenance
+
+
+def _dsn(server: DatabaseServer, database: str) -> str:
+    return server.url_of(database).render_as_string(hide_password=False).replace("postgresql+psycopg2", "postgresql")
 
 
 def templates_and_scratch_databases(maintenance: Maintenance) -> set[str]:
@@ -130,6 +136,41 @@ def test_dropping_a_database_terminates_its_sessions(
         with pytest.raises(OperationalError):
             connection.execute(text("SELECT 1"))
     assert not maintenance.exists("new")
+
+
+def test_a_database_is_replaced_while_services_keep_reconnecting_to_it(
+    server: DatabaseServer, line: Line, maintenance: Maintenance
+) -> None:
+    provisioner = Provisioner(server, line.schema())
+    provisioner.provision("new")
+    provisioner.provision("by")
+    connected, stopped = threading.Barrier(5), threading.Event()
+
+    def reconnect() -> None:
+        first = True
+        while not stopped.is_set():
+            with suppress(psycopg2.Error), closing(psycopg2.connect(_dsn(server, "new"))) as connection:
+                if first:
+                    first = False
+                    connected.wait()
+                while not stopped.is_set():
+                    connection.cursor().execute("SELECT pg_sleep(0.05)")
+
+    def oids_of(connection: Connection) -> dict[str, int]:
+        oids = text("SELECT datname, oid FROM pg_database WHERE datname IN ('new', 'by')")
+        return {row.datname: row.oid for row in connection.execute(oids)}
+
+    with server.connect("postgres") as connection, ThreadPoolExecutor(4) as services:
+        before = oids_of(connection)
+        for _ in range(4):
+            services.submit(reconnect)
+        try:
+            connected.wait()
+            maintenance.exchange("new", by="by", aside="old")
+        finally:
+            stopped.set()
+            maintenance.drop("old")
+        assert oids_of(connection) == {"new": before["by"]}
 
 
 def test_concurrent_creations_create_the_template_once(

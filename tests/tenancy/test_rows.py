@@ -163,3 +163,15 @@ def test_a_missing_table_is_judged_by_the_schema_of_the_database(
     with pytest.raises(raised):
         registry.rows(acme, MISSING, {})
     assert registry.metrics().connections_in_use == 0
+
+
+def test_the_first_row_has_its_columns_as_attributes(make_registry: MakeRegistry, acme: Tenant) -> None:
+    query = RowQuery(text("SELECT 1, n FROM unnest(:numbers) AS n ORDER BY n DESC").columns(column("one"), column("n")))
+    first = query.first(make_registry().rows(acme, query, {"numbers": [2, 3]}))
+    assert (first.one, first.n) == (1, 3)
+    assert query.first([]) is None
+
+
+def test_a_parameter_with_a_variable_number_of_values_is_rejected() -> None:
+    with pytest.raises(ValueError, match="variable number"):
+        RowQuery(select(column("a")).where(column("a").in_([1, 2])))

@@ -7,9 +7,12 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from alembic.config import Config
+from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, NullPool, create_engine, inspect, text
 
 from kataven.dev.embedded.postgres import EmbeddedPostgres
+from kataven.system.schema import ACCOUNT_SCHEMA, SYSTEM_SCHEMA
 from kataven.tenancy.errors import MigrationError
 from kataven.tenancy.schema import Schema
 from tests.tenancy.conftest import connected, drop_database
@@ -61,6 +64,41 @@ def test_forked_or_missing_revisions_are_rejected(line: Line, tmp_path: Path) ->
     (tmp_path / "none").mkdir()
     with pytest.raises(MigrationError, match="is empty"):
         _ = Schema("none", "tests.tenancy.models:Base.metadata", versions=tmp_path / "none").head
+
+
+def test_files_that_are_no_revisions_are_rejected_with_their_name(line: Line) -> None:
+    line.write("r9", "r8", "    pass")
+    with pytest.raises(MigrationError, match=r"r9\.py of 'test' follows r8, which does not exist"):
+        _ = line.schema().revisions
+    for source, problem in (("revision = name()", "must set `revision`"), ("revision =", "is not valid Python")):
+        (line.folder / "r9.py").write_text(source)
+        with pytest.raises(MigrationError, match=rf"r9\.py {problem}"):
+            _ = line.schema().revisions
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        'revision = "r4"\ndown_revision = "r3"',
+        'revision: str = "r4"\ndown_revision: str | None = "r3"',
+        'revision, down_revision = "r4", "r3"',
+    ],
+)
+def test_every_way_to_write_the_identifiers_is_read(line: Line, header: str) -> None:
+    (line.folder / "any name.py").write_text(f"{header}\n")
+    (line.folder / "__init__.py").write_text("")
+    (line.folder / ".#r4.py").write_text("an editor's lock")
+    assert line.schema().head == "r4"
+
+
+@pytest.mark.parametrize("schema", [SYSTEM_SCHEMA, ACCOUNT_SCHEMA], ids=["system", "account"])
+def test_revisions_are_those_that_alembic_reads(schema: Schema) -> None:
+    config = Config()
+    config.set_main_option("script_location", str(schema.scripts))
+    config.set_main_option("version_locations", str(schema.scripts / schema.branch))
+    config.set_main_option("path_separator", "newline")
+    read = [script.revision for script in ScriptDirectory.from_config(config).walk_revisions()]
+    assert list(schema.revisions) == read[::-1]
 
 
 def test_the_revision_is_read_from_the_database(line: Line, empty: Connection) -> None:

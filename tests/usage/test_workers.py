@@ -22,7 +22,7 @@ from tests.support.app_harness import PLENTY, environ_for
 from tests.support.gunicorn import Gunicorn
 from tests.support.oidc import IssuerWithPen
 
-ACCOUNT = "counted"
+ACCOUNT = "counted-by-workers"
 OWNER = Persona("owner-counted", "Owner", ACCOUNT, Role.OWNER)
 
 

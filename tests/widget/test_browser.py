@@ -129,6 +129,10 @@ class Tab:
         )
         return found
 
+    def announced(self, element: WebElement) -> tuple[str, str]:
+        """The accessible name and role."""
+        return element.accessible_name, element.aria_role
+
     def focused(self) -> str:
         """The class or id of the focused element in the widget."""
         found: str = self.run(
@@ -295,8 +299,8 @@ def test_callbacks_receive_the_same_data_as_events(embedded: Site, tab: Tab, edg
 def test_widget_is_accessible_by_keyboard_and_screen_reader(embedded: Site, tab: Tab) -> None:
     tab.go(f"{EXACT}/").wait_for("ready")
     launcher = tab.find(".launcher")
-    # Chromium builds the accessibility tree after the page.
-    wait_until(lambda: (launcher.accessible_name, launcher.aria_role) == ("Talk to Front desk", "button"), SECONDS)
+    expected = ("Talk to Front desk", "button")  # Chromium builds the accessibility tree after the page
+    wait_until(lambda: tab.announced(launcher) == expected, SECONDS, lambda: (tab.announced(launcher), tab.log()))
     assert launcher.get_attribute("aria-expanded") == "false"
     tab.press(Keys.TAB)
     assert tab.focused() == "launcher"

@@ -39,6 +39,8 @@ _SCRATCH: dict[str, object] = {
     "max_wal_senders": 0,
     "shared_buffers": "32MB",
     "io_method": "sync",
+    # With hundreds of databases it would start a process several times per second.
+    "autovacuum": "off",
 }
 
 
