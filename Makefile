@@ -4,7 +4,7 @@ PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; 
 	$$p -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 PIP_INSTALL = .venv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes --only-binary :all: -r
 
-.PHONY: help run dev install gateways bench prove poolers topologies test test-dist dist check lint lint-openapi lint-kubernetes types contracts generate clients typescript-client docs audit sbom image lock clean
+.PHONY: help run dev install gateways bench prove poolers topologies test test-dist dist check lint lint-openapi lint-kubernetes types contracts generate lighthouse clients typescript-client docs audit sbom image lock clean
 
 # `make` alone prints this list as well. Each text is the comment after `##` on the line of its target.
 help: ## list these commands
@@ -69,6 +69,11 @@ lint-openapi: tools/openapi/node_modules/.package-lock.json .venv/run-installed 
 	@.venv/bin/python tools/openapi/print_document.py operators > tools/openapi/openapi-operators.json
 	@cd tools/openapi && REDOCLY_TELEMETRY=off REDOCLY_SUPPRESS_UPDATE_NOTICE=true npx --no redocly lint openapi.json openapi-operators.json
 	@cd tools/openapi && npx --no spectral lint --fail-severity warn openapi.json openapi-operators.json
+
+# Measures the sign-in page, the overview, the keys and the reference of a running `make run` in Chromium. Not part of
+# `make test`: the scores of performance depend on the load of the machine.
+lighthouse: tools/lighthouse/node_modules/.package-lock.json .venv/run-installed ## measure the pages of a running `make run` with Lighthouse; needs npm and Chromium
+	@.venv/bin/python tools/lighthouse/measure.py
 
 # Generates clients from the OpenAPI document with three generators, compiles them, and drives a running API with each.
 # Also builds, packs and installs @kataven/client. Requires Node.js with npm. About 70 seconds of CPU time.

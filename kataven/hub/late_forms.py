@@ -33,6 +33,7 @@ from kataven.hub.page_blueprint import (
 )
 from kataven.hub.secret_text import has_secret
 from kataven.hub.session_middleware import (
+    CLEAR_STORED_PAGES,
     CSRF_FIELD,
     SAFE_METHODS,
     SignInRequired,
@@ -135,6 +136,13 @@ def _of_another_account(hub_request: HubRequest, account: str, submitted: Mappin
 
 
 def _to_sign_in(error: SignInRequired) -> AnyResponse:
+    response = _redirect_to_sign_in(error)
+    if request.cookies.get(hub_services().cookie_name) and current_hub_request().session.user is None:
+        response.headers.add(*CLEAR_STORED_PAGES)  # the session ended
+    return response
+
+
+def _redirect_to_sign_in(error: SignInRequired) -> AnyResponse:
     if session_middleware.is_live_update():  # reload the page instead of replacing a part of it with the sign-in page
         return Response(status=HTTPStatus.NO_CONTENT, headers={"HX-Refresh": "true"})
     if request.method in SAFE_METHODS:

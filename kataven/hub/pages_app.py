@@ -86,7 +86,6 @@ def create(services: Services, hub_services: HubServices) -> Flask:
     """Create the pages with the services that every app has, and the services of the Hub."""
     app = Flask("kataven-pages", root_path=str(Path(__file__).parent))
     app.config["MAX_CONTENT_LENGTH"] = MAX_BODY_BYTES
-    app.config["SEND_FILE_MAX_AGE_DEFAULT"] = 365 * 24 * 3600  # `_asset` adds a digest of the content
     app.url_map.merge_slashes = False  # otherwise a redirect would use the request's `Host` header unchecked
     app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = True
     services.attach(app)
@@ -108,10 +107,22 @@ def create(services: Services, hub_services: HubServices) -> Flask:
 
 def _compress(response: Response) -> Response:
     """Compress pages and static files. Pages with a new secret are responses to POST, which are not compressed."""
+    if request.endpoint == "static":
+        response.headers["Cache-Control"] = _cache_control(response)
     if request.endpoint == "static" and response.status_code == HTTPStatus.OK:
         response.direct_passthrough = False
         response.get_data()  # into memory: the files are small
     return compress(response)
+
+
+def _cache_control(response: Response) -> str:
+    """A static file is kept for a year if the digest in its URL is that of its content.
+
+    During a rollout, a worker can be asked for a file of another release: that response must not be kept.
+    """
+    found = response.status_code in {HTTPStatus.OK, HTTPStatus.NOT_MODIFIED}
+    is_named = found and request.args.get("v") == _digest((request.view_args or {})["filename"])
+    return "public, max-age=31536000, immutable" if is_named else "no-cache"
 
 
 def _for_templates() -> dict[str, Any]:
@@ -124,6 +135,7 @@ def _for_templates() -> dict[str, Any]:
         "favicon": _favicon(),
         "theme": theme.chosen_theme(),
         "here": _here(),
+        "page_session": _session_mark(),
     }
 
 
@@ -171,6 +183,12 @@ def _nav(path: str, label: str, icon: str | None = None, below: str | None = Non
 def _icon(name: str) -> Markup:
     """An icon of `icons.svg`. It has no text: the element around it needs one."""
     return Markup('<svg class="icon" aria-hidden="true"><use href="{}#{}"/></svg>').format(_asset("icons.svg"), name)
+
+
+def _session_mark() -> str | None:
+    """A name of this session for the page's script, which hides pages of sessions that ended. It is no secret."""
+    session = current_hub_request().session
+    return None if session.user is None else session.id[:16]
 
 
 def _here() -> str:

@@ -50,6 +50,9 @@ from kataven.web.request_context import AuthContext
 
 EXTENSION = "kataven.hub"
 STALE_FORM_EXTENSION = "kataven.hub.late"
+CLEAR_STORED_PAGES = ("Clear-Site-Data", '"cache"')
+"""The header of a response after which "back" must show no page of the session. Browsers also remove the pages that
+they keep in memory."""
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 CSRF_FIELD = "csrf"
 MAX_ANONYMOUS_FORM_BYTES = 8 * 1024
@@ -370,9 +373,23 @@ def finish(response: Response) -> Response:
     response.headers["Cross-Origin-Opener-Policy"] = "same-origin"
     response.headers["Permissions-Policy"] = "camera=(), geolocation=(), microphone=()"
     if request.endpoint != "static":
-        # Pages are personal. Browsers must not cache them, so that "back" shows no secret and no other user's page.
-        response.headers["Cache-Control"] = "no-store"
+        response.headers["Cache-Control"] = "private, no-cache" if _may_return_to(hub_request, response) else "no-store"
     return observe.finish(hub_request, request, response)
+
+
+def _may_return_to(hub_request: HubRequest, response: Response) -> bool:
+    """Whether a browser may keep this page, to show it when the user goes back.
+
+    Pages with a new secret are responses to POST. They, errors, and pages outside a session are never stored. Sign-out
+    clears what the browser has stored: see `CLEAR_STORED_PAGES`.
+    """
+    return (
+        request.method == "GET"
+        and response.status_code == HTTPStatus.OK
+        and response.mimetype == "text/html"
+        and hub_request.session.user is not None
+        and response.headers.get("Cache-Control") != "no-store"
+    )
 
 
 def _set_cookie(hub_request: HubRequest, response: Response) -> None:

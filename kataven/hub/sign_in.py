@@ -22,7 +22,7 @@ from kataven.hub.page_blueprint import (
     render,
     see_other,
 )
-from kataven.hub.session_middleware import StaleForm, hub_services, save_session
+from kataven.hub.session_middleware import CLEAR_STORED_PAGES, StaleForm, hub_services, save_session
 from kataven.hub.sessions import SignedInUser, SignIn, new_csrf
 from kataven.hub.sign_in_failure import SignInFailed
 from kataven.hub.sign_in_reasons import Reason, checklist
@@ -165,13 +165,19 @@ def sign_out(hub_request: HubRequest) -> AnyResponse:
     if ended.user is None:
         return see_other("/signed-out")
     sign_in_audit.signed_out(hub_request, ended.user, ended.recorded_in)
-    at_issuer = hub_services().provider.sign_out_url(f"{hub_services().url}/signed-out")
-    return see_other("/signed-out") if at_issuer is None else redirect_to_issuer(at_issuer, "Redirecting to sign-out")
+    next_url = hub_services().provider.sign_out_url(f"{hub_services().url}/signed-out") or "/signed-out"
+    # A page in between, even without a redirect to the issuer: browsers store the page that the user leaves after they
+    # have processed the headers of the next one.
+    response = redirect_to_issuer(next_url, "Redirecting to sign-out")
+    response.headers.add(*CLEAR_STORED_PAGES)
+    return response
 
 
 @blueprint.page("/signed-out", ANONYMOUS)
 def show_signed_out(hub_request: HubRequest) -> AnyResponse:
-    return render("signed_out.html")
+    response = render("signed_out.html")
+    response.headers.add(*CLEAR_STORED_PAGES)  # again, for the page on which the user signed out
+    return response
 
 
 @blueprint.page("/help/sign-in", ANONYMOUS)

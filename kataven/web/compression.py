@@ -17,7 +17,7 @@ MIN_BYTES = 1_400
 """Smaller responses fit into one packet uncompressed."""
 
 LEVEL = 5
-_TYPES = ("application/json", "text/")
+_TYPES = ("application/json", "text/", "image/svg+xml")
 
 
 def compress(response: Response) -> Response:

@@ -5,6 +5,8 @@ The number of queries to PostgreSQL and Redis must not grow with the number of r
 
 from __future__ import annotations
 
+import gzip
+import re
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -21,11 +23,12 @@ from kataven import settings
 from kataven.dev.embedded.postgres import EmbeddedPostgres
 from kataven.dev.personas import ALICE, BOB, OLIVIA, Persona, org_id
 from kataven.hub.page_blueprint import ANONYMOUS, MANAGERS, MEMBERS, OPERATORS, SIGNED_IN, PageAccess, access_of
-from kataven.hub.pages_app import PAGES
+from kataven.hub.pages_app import PAGES, STATIC
 from kataven.hub.session_middleware import EXTENSION
 from kataven.identity.credential import OPERATORS_ACCOUNT
 from kataven.operations import account_creation
 from kataven.ratelimit import redis_socket as ratelimit_connection
+from kataven.web.compression import LEVEL
 from kataven.web.services import EXTENSION as SERVICES
 from tests.hub import large
 from tests.hub.conftest import HUB_URL, Hub
@@ -129,6 +132,9 @@ class Cost:
 
     status: int = 0
     bytes: int = 0
+    gzipped: int = 0
+    assets: frozenset[str] = frozenset()
+    """The static files that the page loads."""
     statements: list[str] = field(default_factory=list)
     databases: set[str] = field(default_factory=set)
     """The databases that the request used."""
@@ -162,6 +168,11 @@ def counting_queries() -> Iterator[Cost]:
     finally:
         event.remove(Engine, "before_cursor_execute", statement)
 
+
+MAX_WEIGHT, MAX_REQUESTS = 30_000, 5
+"""Of a page with everything that it loads, gzipped."""
+HTMX = "htmx.min.js"
+"""Not counted: it is loaded by pages that refresh themselves only, once a year."""
 
 PageCosts = Mapping[tuple[str, str, str], Cost]
 """The cost of each page, by rule, path and role."""
@@ -241,6 +252,8 @@ def _seen(browser: HubBrowser, path: str) -> Cost:
     with counting_queries() as cost:
         page = browser.get(path)
     cost.status, cost.bytes = page.status_code, len(page.data)
+    cost.gzipped = len(gzip.compress(page.data, LEVEL))
+    cost.assets = frozenset(re.findall(r'(?:href|src)="/static/([\w.]+)', page.text))
     return cost
 
 
@@ -311,6 +324,18 @@ def test_queries_and_size_of_each_page_are_bounded(results: WalkResults) -> None
         if len(cost.statements) > MAX_STATEMENTS or cost.redis_calls > MAX_REDIS_CALLS or cost.bytes > MAX_BYTES
     ]
     assert beyond == []
+
+
+def test_every_page_is_light(results: WalkResults) -> None:
+    """On a first visit: the page, its style sheet, script and icons. Later, browsers have everything but the page."""
+    sizes = {path.name: len(gzip.compress(path.read_bytes(), LEVEL)) for path in STATIC.iterdir()}
+    heavy = []
+    for page, cost in results.large.items():
+        weight = cost.gzipped + sum(sizes[name] for name in cost.assets if name != HTMX)
+        if weight > MAX_WEIGHT or 1 + len(cost.assets) > MAX_REQUESTS:
+            heavy.append((page, weight, sorted(cost.assets)))
+    assert heavy == []
+    assert {"hub.css", "hub.js", "icons.svg"} <= results.large["/", "/", "owner"].assets
 
 
 def test_large_account_fills_every_list(results: WalkResults) -> None:

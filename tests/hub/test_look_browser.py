@@ -149,3 +149,34 @@ def test_status_tags_have_a_border_with_forced_colours(user: ChromeUser) -> None
     tag = user.find(".tag")
     assert tag.value_of_css_property("border-top-color") == tag.value_of_css_property("color")
     assert tag.value_of_css_property("border-top-width") == "1px"
+
+
+@pytest.mark.parametrize("script", [True, False])
+def test_back_shows_nothing_of_the_account_after_sign_out(user: ChromeUser, script: bool) -> None:
+    user.sessions = {}  # the other tests keep theirs
+    user.sign_in(ALICE)
+    if not script:
+        without_scripts(user)
+    for path in ("/agents", "/settings/api-keys", "/audit-log"):
+        user.go(path)
+    user.find("details.menu summary").click()
+    user.find("form[action='/sign-out'] button").click()
+    wait_until(lambda: user.chrome.current_url.endswith("/signed-out"), PATIENCE_SECONDS)
+    for _ in range(5):
+        user.chrome.back()
+        wait_until(lambda: user.find("body").is_displayed() and user.find("h1").text != "", PATIENCE_SECONDS)
+        assert user.chrome.find_elements(By.CSS_SELECTOR, "nav.side a[href='/agents']") == [], user.chrome.current_url
+
+
+def test_back_restores_the_page_without_a_request(user: ChromeUser) -> None:
+    """The page returns as it was left, with its scroll position and what was typed."""
+    user.sign_in_once(ALICE)
+    user.go("/agents/new")
+    user.type("name", "Typed before going on")
+    user.chrome.execute_script("window.left = 'as it was'")
+    user.find(".side a[href='/settings/api-keys']").click()
+    wait_until(lambda: user.chrome.current_url.endswith("/api-keys"), PATIENCE_SECONDS)
+    user.chrome.back()
+    wait_until(lambda: user.chrome.current_url.endswith("/agents/new"), PATIENCE_SECONDS)
+    assert user.find("#name").get_attribute("value") == "Typed before going on"
+    assert user.chrome.execute_script("return window.left") == "as it was"

@@ -1,5 +1,20 @@
 // Progressive enhancement: every page works without this file.
 "use strict";
+// After sign-out, "back" shows no page of the session. The header Clear-Site-Data does the same, but not in every browser.
+const SIGNED_OUT = "kataven-signed-out";
+const ended = () => { try { return localStorage.getItem(SIGNED_OUT); } catch { return null; } };
+const hideIfSignedOut = () => {
+  const mark = document.documentElement.dataset.session;
+  if (!mark || mark !== ended()) return;
+  document.body.hidden = true;
+  location.replace("/sign-in");
+};
+hideIfSignedOut();
+addEventListener("pageshow", hideIfSignedOut);
+addEventListener("storage", hideIfSignedOut); // in another tab
+document.querySelector("form[action='/sign-out']")?.addEventListener("submit", () => {
+  try { localStorage.setItem(SIGNED_OUT, document.documentElement.dataset.session); } catch { /* no storage */ }
+});
 // Move the focus to the message after a form submission. `autofocus` does this too, but not in every browser.
 document.querySelector("[data-focus]")?.focus();
 const COPY_KEYS = /^(Mac|iP)/.test(navigator.platform) ? "⌘C" : "Ctrl+C";
