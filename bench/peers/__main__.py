@@ -131,6 +131,8 @@ def _measure(site: Site, rows: Mapping[str, tuple[Server, str]], options: argpar
                 stack.enter_context(contextlib.closing(Connection(server.url, path, server.key)))
                 for _ in range(CONNECTIONS)
             ]
+            for connection in connections:
+                connection.request()  # a server can close a connection that stays silent
             targets[name] = Target(connections, server.pids)
             if server.system.keeps_history:
                 client = stack.enter_context(redis.Redis.from_url(site.redis_url(server.system.redis_database)))

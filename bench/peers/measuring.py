@@ -113,12 +113,19 @@ class Target:
 
 def alternate(targets: Mapping[str, Target], rounds: int, seconds: float, warm_up: float) -> dict[str, Series]:
     """Slices of all rows in turn. Each round starts with another row, so that no row always follows the same one."""
-    for target in targets.values():
-        target.slice(warm_up)
+    for row in targets:
+        _slice(targets, row, warm_up)
     rows = list(targets)
     slices: dict[str, list[Slice]] = {row: [] for row in rows}
     for number in range(rounds):
         first = number % len(rows)
         for row in rows[first:] + rows[:first]:
-            slices[row].append(targets[row].slice(seconds))
+            slices[row].append(_slice(targets, row, seconds))
     return {row: Series(each) for row, each in slices.items()}
+
+
+def _slice(targets: Mapping[str, Target], row: str, seconds: float) -> Slice:
+    try:
+        return targets[row].slice(seconds)
+    except RuntimeError as error:
+        raise RuntimeError(f"{row}: {error}") from error
