@@ -5,8 +5,9 @@
 
 Each system is one worker on one core; the client is on another, with keep-alive connections. The systems run in turn,
 in slices of a quarter of a second, after a warm-up. Requests per CPU second are the requests of a slice divided by the
-CPU time, in user and kernel mode, of the system's processes. PostgreSQL and Redis, which all systems share, are not
-counted. Other work on the machine hardly changes this number; it does change the latency.
+CPU time, in user and kernel mode, of the system's processes. The work that a system does without requests, in timers
+and background threads, is measured while all are idle, and takes its share of the second instead. PostgreSQL and Redis,
+which all systems share, are not counted. Other work on the machine changes the latency much and the ratios little.
 
 The first table lists 10 agents. The second table only verifies a key. `--only` names systems.
 """
@@ -31,7 +32,7 @@ import redis
 from bench.harness import shared_harness
 from bench.peers import installation
 from bench.peers.installation import NODE, PYTHON, NotInstalled
-from bench.peers.measuring import Series, Target, alternate
+from bench.peers.measuring import Series, Slice, Target, alternate, idle_shares
 from bench.peers.servers import Server, Site, open_site
 from bench.peers.systems import LIST, ME, ORM, OURS, SYSTEMS, System
 from bench.peers.table import omissions, table
@@ -39,6 +40,7 @@ from bench.request.client import Connection
 
 CONNECTIONS = 4
 WARM_UP_SECONDS = 3.0
+IDLE_SECONDS = 5.0
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -102,19 +104,21 @@ def _run(options: argparse.Namespace, cores: Sequence[int]) -> None:
         os.sched_setaffinity(0, {cores[-1]})
         with contextlib.ExitStack() as stack:
             servers = [stack.enter_context(site.running(system)) for system in systems]
-            lists = _measure(site, {server.system.name: (server, LIST) for server in servers}, options)
+            listed = {server.system.name: (server, LIST) for server in servers}
+            lists = _measure(site, listed, options)
             verified = {
                 _row(server.system, path): (server, path)
                 for server in servers
                 for path in server.system.paths
                 if path != LIST
             }
+            idle = idle_shares({server.system.id: server.pids for server in servers}, IDLE_SECONDS)
             verifications = _measure(site, verified, options)
     print(_conditions(systems, options, load))
     print("\nList 10 agents of the caller's account\n")
-    print(table(lists, ORM.name))
+    print(table(_series(lists, listed, idle), ORM.name))
     print("\nVerify a key\n")
-    print(table(verifications, _row(OURS, ME)))
+    print(table(_series(verifications, verified, idle), _row(OURS, ME)))
     print()
     print(omissions([(system.name, system.leaves_out) for system in systems]))
 
@@ -123,7 +127,13 @@ def _row(system: System, path: str) -> str:
     return f"{system.name}, `{path}`" if system is OURS else system.name
 
 
-def _measure(site: Site, rows: Mapping[str, tuple[Server, str]], options: argparse.Namespace) -> dict[str, Series]:
+def _series(
+    slices: Mapping[str, Sequence[Slice]], rows: Mapping[str, tuple[Server, str]], idle: Mapping[str, float]
+) -> dict[str, Series]:
+    return {name: Series(each, idle[rows[name][0].system.id]) for name, each in slices.items()}
+
+
+def _measure(site: Site, rows: Mapping[str, tuple[Server, str]], options: argparse.Namespace) -> dict[str, list[Slice]]:
     with contextlib.ExitStack() as stack:
         targets = {}
         for name, (server, path) in rows.items():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -19,32 +20,43 @@ class Slice:
 
     requests: int
     cpu_seconds: float
+    seconds: float = 0.0
     latencies: tuple[float, ...] = ()
     """In seconds, one for each request."""
-
-    @property
-    def per_cpu_second(self) -> float:
-        return self.requests / self.cpu_seconds
 
 
 @dataclass(frozen=True)
 class Series:
-    """The slices of one system, in the order of the rounds."""
+    """The slices of one system, in the order of the rounds.
+
+    `idle` is the share of a core that the system uses without requests, for timers and background threads. It belongs
+    to a second, not to a request: on a busy machine a slice has few requests, and their cost would contain most of it.
+    """
 
     slices: Sequence[Slice]
+    idle: float = 0.0
+
+    @property
+    def rates(self) -> list[float]:
+        """The requests that one core serves in a second beside the work of `idle`, by slice."""
+        return [(1 - self.idle) / self._cost([each]) for each in self.slices]
 
     @property
     def median_rate(self) -> float:
-        return median(each.per_cpu_second for each in self.slices)
+        return median(self.rates)
 
     @property
     def min_rate(self) -> float:
-        return min(each.per_cpu_second for each in self.slices)
+        return min(self.rates)
 
     @property
     def cpu_microseconds(self) -> float:
         """CPU time of a request, over all slices."""
-        return 1e6 * sum(each.cpu_seconds for each in self.slices) / sum(each.requests for each in self.slices)
+        return 1e6 * self._cost(self.slices)
+
+    def _cost(self, slices: Sequence[Slice]) -> float:
+        used = sum(each.cpu_seconds - self.idle * each.seconds for each in slices)
+        return used / sum(each.requests for each in slices)
 
     @property
     def p50_milliseconds(self) -> float:
@@ -52,8 +64,7 @@ class Series:
 
     def ratio_to(self, other: Series) -> float:
         """The median of the rounds' ratios: both slices of a round ran with the same other load on the machine."""
-        pairs = zip(self.slices, other.slices, strict=True)
-        return median(one.per_cpu_second / two.per_cpu_second for one, two in pairs)
+        return median(one / two for one, two in zip(self.rates, other.rates, strict=True))
 
 
 def cpu_seconds(pids: Sequence[int]) -> float:
@@ -70,8 +81,8 @@ def measure(connections: Sequence[Connection], pids: Sequence[int], seconds: flo
     """Use all connections concurrently for `seconds`. Raises RuntimeError if a response's status is not 200."""
     latencies: list[list[float]] = [[] for _ in connections]
     failures: list[object] = []
-    before = cpu_seconds(pids)
-    until = time.perf_counter() + seconds
+    before, began = cpu_seconds(pids), time.perf_counter()
+    until = began + seconds
 
     def send(connection: Connection, taken: list[float]) -> None:
         try:
@@ -94,8 +105,16 @@ def measure(connections: Sequence[Connection], pids: Sequence[int], seconds: flo
         thread.join()
     if failures:
         raise RuntimeError(f"a request failed: {failures[0]}")
-    used = cpu_seconds(pids) - before
-    return Slice(sum(map(len, latencies)), used, tuple(latency for each in latencies for latency in each))
+    used, elapsed = cpu_seconds(pids) - before, time.perf_counter() - began
+    return Slice(sum(map(len, latencies)), used, elapsed, tuple(latency for each in latencies for latency in each))
+
+
+def idle_shares(servers: Mapping[str, Sequence[int]], seconds: float) -> dict[str, float]:
+    """The share of a core that each server's processes use while no requests are sent."""
+    before, began = {name: cpu_seconds(pids) for name, pids in servers.items()}, time.perf_counter()
+    time.sleep(seconds)
+    elapsed = time.perf_counter() - began
+    return {name: (cpu_seconds(pids) - before[name]) / elapsed for name, pids in servers.items()}
 
 
 @dataclass(frozen=True)
@@ -111,17 +130,17 @@ class Target:
         return measure(self.connections, self.pids, seconds)
 
 
-def alternate(targets: Mapping[str, Target], rounds: int, seconds: float, warm_up: float) -> dict[str, Series]:
-    """Slices of all rows in turn. Each round starts with another row, so that no row always follows the same one."""
+def alternate(targets: Mapping[str, Target], rounds: int, seconds: float, warm_up: float) -> dict[str, list[Slice]]:
+    """Slices of all rows in turn. Each round has another order, so that no row always follows the same one."""
     for row in targets:
         _slice(targets, row, warm_up)
     rows = list(targets)
     slices: dict[str, list[Slice]] = {row: [] for row in rows}
-    for number in range(rounds):
-        first = number % len(rows)
-        for row in rows[first:] + rows[:first]:
+    orders = random.Random(1)  # noqa: S311  no secret; the same orders in each run
+    for _ in range(rounds):
+        for row in orders.sample(rows, len(rows)):
             slices[row].append(_slice(targets, row, seconds))
-    return {row: Series(each) for row, each in slices.items()}
+    return slices
 
 
 def _slice(targets: Mapping[str, Target], row: str, seconds: float) -> Slice:

@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from bench.peers.measuring import Series
 
 HEADER = (
-    "| system | requests per CPU second, median (minimum) | ratio | CPU time per request | latency p50 |\n"
-    "| --- | --- | --- | --- | --- |"
+    "| system | requests per CPU second, median (minimum) | ratio | CPU time per request | when idle | latency p50 |\n"
+    "| --- | --- | --- | --- | --- | --- |"
 )
 
 
@@ -19,7 +19,7 @@ def table(results: Mapping[str, Series], base: str) -> str:
         ratio = f"{series.ratio_to(results[base]):.2f}" if base in results else "-"
         lines.append(
             f"| {name} | {series.median_rate:,.0f} ({series.min_rate:,.0f}) | {ratio} "
-            f"| {series.cpu_microseconds:,.0f} µs | {series.p50_milliseconds:.1f} ms |"
+            f"| {series.cpu_microseconds:,.0f} µs | {series.idle:.1%} | {series.p50_milliseconds:.1f} ms |"
         )
     return "\n".join(lines)
 

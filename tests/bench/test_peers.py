@@ -84,8 +84,9 @@ def test_systems_of_the_project_need_no_installation(tmp_path: Path, monkeypatch
 
 
 def test_rate_is_requests_by_cpu_time_and_ratio_is_by_round() -> None:
-    busy = Series([Slice(100, 0.1, (0.001, 0.003)), Slice(50, 0.1, (0.002,)), Slice(300, 0.1)])
+    busy = Series([Slice(100, 0.1, 0.2, (0.001, 0.003)), Slice(50, 0.1, 0.2, (0.002,)), Slice(300, 0.1, 0.2)])
     base = Series([Slice(50, 0.1), Slice(50, 0.1), Slice(100, 0.1)])
+    assert busy.rates == pytest.approx([1000, 500, 3000])
     assert busy.median_rate == pytest.approx(1000)
     assert busy.min_rate == pytest.approx(500)
     assert busy.cpu_microseconds == pytest.approx(1e6 * 0.3 / 450)
@@ -93,17 +94,29 @@ def test_rate_is_requests_by_cpu_time_and_ratio_is_by_round() -> None:
     assert busy.ratio_to(base) == pytest.approx(2)  # of 2, 1 and 3
 
 
+def test_work_without_requests_takes_a_share_of_the_second_and_not_of_each_request() -> None:
+    """A request costs 1 ms, and timers use a tenth of the core. A slice on a busy machine has fewer requests."""
+    quiet = Series([Slice(225, 0.25, 0.25)], idle=0.1)
+    crowded = Series([Slice(25, 0.05, 0.25)], idle=0.1)
+    for series in (quiet, crowded):
+        assert series.cpu_microseconds == pytest.approx(1000)
+        assert series.rates == pytest.approx([900])
+
+
 def test_table_has_the_ratio_to_its_base_and_the_fastest_first() -> None:
-    results = {"slow": Series([Slice(1000, 2.0, (0.004,))]), "fast": Series([Slice(1500, 1.0, (0.001,))])}
+    results = {
+        "slow": Series([Slice(1000, 2.0, 2.0, (0.004,))]),
+        "fast": Series([Slice(1200, 1.0, 2.0, (0.001,))], idle=0.1),
+    }
     assert table(results, "slow").splitlines()[2:] == [
-        "| fast | 1,500 (1,500) | 3.00 | 667 µs | 1.0 ms |",
-        "| slow | 500 (500) | 1.00 | 2,000 µs | 4.0 ms |",
+        "| fast | 1,350 (1,350) | 2.70 | 667 µs | 10.0% | 1.0 ms |",
+        "| slow | 500 (500) | 1.00 | 2,000 µs | 0.0% | 4.0 ms |",
     ]
 
 
 def test_table_without_its_base_has_no_ratios() -> None:
-    assert table({"one": Series([Slice(10, 1.0, (0.1,))])}, "missing").endswith(
-        "| one | 10 (10) | - | 100,000 µs | 100.0 ms |"
+    assert table({"one": Series([Slice(10, 1.0, 1.0, (0.1,))])}, "missing").endswith(
+        "| one | 10 (10) | - | 100,000 µs | 0.0% | 100.0 ms |"
     )
 
 
@@ -131,7 +144,7 @@ def test_cpu_time_counts_child_processes() -> None:
         child.communicate(b"\n")
 
 
-def test_rows_alternate_and_each_round_starts_with_another_row(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_each_round_has_all_rows_in_another_order(monkeypatch: pytest.MonkeyPatch) -> None:
     order: list[str] = []
 
     def sliced(connections: object, pids: object, seconds: float) -> Slice:
@@ -139,9 +152,12 @@ def test_rows_alternate_and_each_round_starts_with_another_row(monkeypatch: pyte
 
     monkeypatch.setattr("bench.peers.measuring.measure", sliced)
     targets = {name: Target([], [], lambda name=name: order.append(name)) for name in "abc"}
-    results = alternate(targets, 3, 0.1, 1.0)
-    assert "".join(order) == "abc" + "abc" + "bca" + "cab"
-    assert [len(series.slices) for series in results.values()] == [3, 3, 3]
+    results = alternate(targets, 20, 0.1, 1.0)
+    rounds = ["".join(order[start : start + 3]) for start in range(0, len(order), 3)]
+    assert len(rounds) == 1 + 20  # the warm-up is the first
+    assert all(sorted(each) == ["a", "b", "c"] for each in rounds)
+    assert len(set(rounds)) == 6
+    assert [len(slices) for slices in results.values()] == [20, 20, 20]
 
 
 def test_row_that_fails_is_named() -> None:
