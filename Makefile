@@ -185,4 +185,4 @@ lock: .venv/run-installed ## resolve the lock files again
 	.venv/bin/uv pip compile -q requirements/kubernetes.in --upgrade --universal --generate-hashes --no-header --python-version 3.11 -c requirements/test.txt -o requirements/kubernetes.txt
 
 clean: ## remove all files that these commands created, except the data in .kataven
-	rm -rf site dist sbom.cdx.json tools/*/node_modules tools/*/.venv tools/*/venv tools/openapi/openapi*.json clients/typescript/dist clients/typescript/src/generated clients/typescript/*.tgz .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf site dist sbom.cdx.json tools/*/node_modules tools/*/.venv tools/*/venv bench/peers/node_modules bench/peers/venv tools/openapi/openapi*.json clients/typescript/dist clients/typescript/src/generated clients/typescript/*.tgz .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis

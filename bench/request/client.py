@@ -18,17 +18,23 @@ class Connection:
         self._bytes = f"GET {path} HTTP/1.1\r\nHost: bench\r\nAuthorization: Bearer {key}\r\n\r\n".encode()
 
     def request(self) -> int:
-        """Send the request and read the complete response. Returns its status."""
+        """Send the request and read the complete response. Returns its status. Raises OSError if that fails."""
         self._socket.sendall(self._bytes)
-        data = self._socket.recv(65_536)
+        data = self._receive()
         while b"\r\n\r\n" not in data:
-            data += self._socket.recv(65_536)
+            data += self._receive()
         head, _, body = data.partition(b"\r\n\r\n")
         length = int(head.lower().partition(b"content-length: ")[2].partition(b"\r\n")[0])
         left = length - len(body)
         while left > 0:
-            left -= len(self._socket.recv(65_536))
+            left -= len(self._receive())
         return int(data[9:12])
+
+    def _receive(self) -> bytes:
+        data = self._socket.recv(65_536)
+        if not data:
+            raise ConnectionError("the server closed the connection")
+        return data
 
     def close(self) -> None:
         self._socket.close()

@@ -19,6 +19,7 @@ from sqlalchemy.orm import Session
 from kataven.account.models import Agent
 
 PATH = "/v1/agents"
+VERIFY_PATH = "/v1/verify"
 FIELDS = [column.key for column in Agent.__table__.columns]
 
 
@@ -83,4 +84,5 @@ def naive() -> flask.Flask:
         storage_uri=os.environ["BENCH_REDIS"].replace("unix:", "redis+unix:"),
     )
     app.add_url_rule(PATH, view_func=lambda: _list_agents(engine), endpoint="agents")
+    app.add_url_rule(VERIFY_PATH, view_func=lambda: flask.jsonify(account=account()), endpoint="verify")
     return app

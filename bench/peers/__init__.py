@@ -1,0 +1,1 @@
+"""The product's request, compared with the same request of other systems."""
