@@ -332,6 +332,7 @@ for (const frame of document.querySelectorAll("[data-preview-frame]")) {
     draw();
   });
   frame.src = frame.dataset.previewFrame;
+}
 
 // The wall: show how old it is, and mark it if it is not refreshed any more.
 const wallAge = document.getElementById("wall-age");
