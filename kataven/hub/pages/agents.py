@@ -87,7 +87,7 @@ FIELD_LABELS = {
 
 
 @dataclass(frozen=True, slots=True)
-class Chip:
+class AgentFilterChip:
     """A filter by status, with the number of agents."""
 
     label: str
@@ -122,14 +122,14 @@ def _status(text: str) -> AgentStatus | None:
     return AgentStatus(text) if text in set(AgentStatus) else None
 
 
-def _chips(text: str, chosen: AgentStatus | None, counts: Mapping[str, int]) -> list[Chip]:
+def _chips(text: str, chosen: AgentStatus | None, counts: Mapping[str, int]) -> list[AgentFilterChip]:
     """All agents, and each status that agents have."""
     query = {"q": text} if text else {}
-    chips = [Chip("All", _list_path(query), sum(counts.values()), chosen is None)]
+    chips = [AgentFilterChip("All", _list_path(query), sum(counts.values()), chosen is None)]
     for status, label in CHOICES["status"]:
         if counts.get(status) or status == chosen:
             path = _list_path({**query, "status": status})
-            chips.append(Chip(label, path, counts.get(status, 0), status == chosen))
+            chips.append(AgentFilterChip(label, path, counts.get(status, 0), status == chosen))
     return chips
 
 
