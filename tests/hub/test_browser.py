@@ -122,7 +122,7 @@ def test_all_actions_work_with_the_keyboard(user: ChromeUser) -> None:
     assert user.chrome.switch_to.active_element.text == "Skip to main content"
     user.chrome.switch_to.active_element.send_keys(Keys.ENTER)
     user.go(NEW_KEY)
-    user.find("#name").send_keys("By keyboard", Keys.ENTER)
+    user.enter("#name", "By keyboard")
     assert KEY.search(user.text)
     menu = user.find("details.menu")
     menu.find_element(By.TAG_NAME, "summary").send_keys(Keys.ENTER)
