@@ -139,7 +139,7 @@ BETTER_AUTH_REDIS = _better_auth(
 BETTER_AUTH_REDIS_DEFERRED = _better_auth(
     "redis-deferred",
     "Better Auth, API-key plugin; secondary storage in Redis, `deferUpdates`",
-    "the same, and counts are written after the response",
+    "concurrent requests can be counted once, because counts are read, and written after the response",
 )
 OURS = System(
     "kataven",

@@ -198,7 +198,8 @@ def read_body(request: Request, model: type[InputModel], max_bytes: int = MAX_BO
 def read_query(request: Request, model: type[QueryModel]) -> QueryModel:
     """Parse the request's query string as `model`. Raises InvalidRequest."""
     if not request.query_string:  # of most requests; saves about 17 µs
-        return _without_parameters(model)
+        defaults: QueryModel = _without_parameters(model)
+        return defaults
     if len(request.args) > json_shape.MAX_NAMES:
         message = f"has more than {json_shape.MAX_NAMES} parameters; send only documented parameters"
         raise InvalidRequest([FieldError("query", message)])
@@ -214,7 +215,7 @@ def read_query(request: Request, model: type[QueryModel]) -> QueryModel:
 
 
 @functools.cache
-def _without_parameters(model: type[QueryModel]) -> QueryModel:
+def _without_parameters(model: type[Query]) -> Any:
     """The model's defaults. Query models are frozen, so all requests can share one. Errors are not kept."""
     try:
         return model.model_validate({})
