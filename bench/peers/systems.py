@@ -129,12 +129,17 @@ BETTER_AUTH = _better_auth("database", "Better Auth, API-key plugin; database", 
 BETTER_AUTH_DEFERRED = _better_auth(
     "deferred",
     "Better Auth, API-key plugin; database, `deferUpdates`",
-    "each request reads the key's row, and counts are written after the response",
+    "each request updates the key's row, because this version defers only the deletion of expired keys",
 )
 BETTER_AUTH_REDIS = _better_auth(
     "redis",
     "Better Auth, API-key plugin; secondary storage in Redis",
     "concurrent requests can be counted once, because counts are read and then written",
+)
+BETTER_AUTH_REDIS_DEFERRED = _better_auth(
+    "redis-deferred",
+    "Better Auth, API-key plugin; secondary storage in Redis, `deferUpdates`",
+    "concurrent requests can be counted once, because counts are read, and written after the response",
 )
 OURS = System(
     "kataven",
@@ -156,5 +161,6 @@ SYSTEMS = (
     BETTER_AUTH,
     BETTER_AUTH_DEFERRED,
     BETTER_AUTH_REDIS,
+    BETTER_AUTH_REDIS_DEFERRED,
     OURS,
 )

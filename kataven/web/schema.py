@@ -215,7 +215,7 @@ def read_query(request: Request, model: type[QueryModel]) -> QueryModel:
 
 
 @functools.cache
-def _without_parameters(model: type[QueryModel]) -> QueryModel:
+def _without_parameters(model: type[Query]) -> Any:
     """The model's defaults. Query models are frozen, so all requests can share one. Errors are not kept."""
     try:
         return model.model_validate({})

@@ -3,7 +3,8 @@
 //     node better_auth.mjs prepare     create the tables, a user and a key, and print the key
 //     node better_auth.mjs serve
 //
-// BENCH_MODE is the plugin's storage: `database`, `deferred` (the same, with deferUpdates) or `redis` (secondary storage).
+// BENCH_MODE is the plugin's storage, `database` or `redis` (secondary storage), or the same with `deferUpdates`:
+// `deferred` or `redis-deferred`.
 
 import { createServer } from "node:http";
 import { apiKey } from "@better-auth/api-key";
@@ -23,7 +24,7 @@ const AGENTS = { name: "agents", text: `SELECT ${COLUMNS} FROM agents ORDER BY c
 const pool = new pg.Pool({ connectionString: BENCH_DATABASE });
 const socket = new URL(BENCH_LIMITS);
 const redis =
-  BENCH_MODE === "redis"
+  BENCH_MODE.startsWith("redis")
     ? new Redis({ path: socket.pathname, db: Number(socket.searchParams.get("db")) })
     : undefined;
 const auth = betterAuth({
@@ -38,7 +39,7 @@ const auth = betterAuth({
   plugins: [
     apiKey({
       storage: redis ? "secondary-storage" : "database",
-      deferUpdates: BENCH_MODE === "deferred",
+      deferUpdates: BENCH_MODE.endsWith("deferred"),
       rateLimit: { enabled: true, timeWindow: 60_000, maxRequests: 1_000_000 },
     }),
   ],
