@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from flask import Flask, Response, request, url_for
+from flask import Flask, Response, g, request, url_for
 from markupsafe import Markup
 
 from kataven.hub import (
@@ -80,6 +80,7 @@ PAGES = "kataven.pages"
 """The key in the Hub's `extensions` for the application of its pages."""
 _SAFE_IN_DATA = " =:/,.-'()"
 STATIC = Path(__file__).parent / "static"
+_MASKED = "kataven_masked_csrf"
 
 
 def create(services: Services, hub_services: HubServices) -> Flask:
@@ -154,7 +155,12 @@ def _notice() -> str | None:
 def _csrf() -> Markup:
     session = current_hub_request().session
     field = Markup('<input type="hidden" name="{}" value="{}">')
-    token = field.format(session_middleware.CSRF_FIELD, mask(session.csrf))
+    # Masked once per response. The mask must differ between responses; more masks in one page only make it longer.
+    plain, masked = g.get(_MASKED, (None, ""))
+    if plain != session.csrf:
+        masked = mask(session.csrf)
+        setattr(g, _MASKED, (session.csrf, masked))
+    token = field.format(session_middleware.CSRF_FIELD, masked)
     if session.account is None:
         return token
     return token + field.format(late_forms.IN_ACCOUNT, session.account)
