@@ -180,3 +180,31 @@ def test_back_restores_the_page_without_a_request(user: ChromeUser) -> None:
     wait_until(lambda: user.chrome.current_url.endswith("/agents/new"), PATIENCE_SECONDS)
     assert user.find("#name").get_attribute("value") == "Typed before going on"
     assert user.chrome.execute_script("return window.left") == "as it was"
+
+
+def test_refused_sign_out_does_not_hide_the_pages(user: ChromeUser) -> None:
+    """For example in a tab that was open before the account was switched. The session continues."""
+    user.sign_in_once(ALICE)
+    user.go("/agents")
+    user.chrome.execute_script("document.querySelector('form[action=\"/sign-out\"] [name=csrf]').value = 'outdated'")
+    user.find("details.menu summary").click()
+    user.find("form[action='/sign-out'] button").click()
+    wait_until(lambda: user.chrome.current_url.endswith("/sign-out"), PATIENCE_SECONDS)
+    wait_until(lambda: "You are still signed in" in user.text, PATIENCE_SECONDS)
+    user.go("/agents")
+    assert user.find("nav.side a[href='/agents']").is_displayed()
+
+
+def test_back_reloads_a_page_of_another_account(user: ChromeUser) -> None:
+    user.sign_in_once(ALICE)
+    user.go("/agents")
+    user.chrome.execute_script("window.left = 'as it was'")
+    user.find(".side a[href='/settings/api-keys']").click()
+    wait_until(lambda: user.chrome.current_url.endswith("/api-keys"), PATIENCE_SECONDS)
+    user.chrome.execute_script("localStorage.setItem('kataven-account', 'globex')")  # as the pages of globex do
+    user.chrome.back()
+    wait_until(lambda: user.chrome.current_url.endswith("/agents"), PATIENCE_SECONDS)
+    wait_until(lambda: user.chrome.execute_script("return window.left") is None, PATIENCE_SECONDS)
+    wait_until(
+        lambda: user.chrome.execute_script("return localStorage.getItem('kataven-account')") == "acme", PATIENCE_SECONDS
+    )

@@ -1,20 +1,27 @@
 // Progressive enhancement: every page works without this file.
 "use strict";
-// After sign-out, "back" shows no page of the session. The header Clear-Site-Data does the same, but not in every browser.
-const SIGNED_OUT = "kataven-signed-out";
-const ended = () => { try { return localStorage.getItem(SIGNED_OUT); } catch { return null; } };
+// After sign-out, "back" shows no page of the session, and after a switch, no page of the other account. The header Clear-Site-Data does the same, but not in every browser.
+const SIGNED_OUT = "kataven-signed-out", ACCOUNT = "kataven-account";
+const stored = (name) => { try { return localStorage.getItem(name); } catch { return null; } };
+const store = (name, value) => { try { localStorage.setItem(name, value); } catch { /* no storage */ } };
+const { session: mark, account } = document.documentElement.dataset; // undefined before sign-in
 const hideIfSignedOut = () => {
-  const mark = document.documentElement.dataset.session;
-  if (!mark || mark !== ended()) return;
+  if (!mark || mark !== stored(SIGNED_OUT)) return false;
   document.body.hidden = true;
   location.replace("/sign-in");
+  return true;
 };
-hideIfSignedOut();
-addEventListener("pageshow", hideIfSignedOut);
+const checkKept = () => {
+  if (!hideIfSignedOut() && mark && account !== stored(ACCOUNT)) location.reload();
+};
+if (performance.getEntriesByType("navigation")[0]?.type === "back_forward") checkKept(); // it can be from the cache
+else if (mark) { // from the server, so the session has not ended: a sign-out can fail
+  if (mark === stored(SIGNED_OUT)) store(SIGNED_OUT, "");
+  store(ACCOUNT, account);
+}
+addEventListener("pageshow", (event) => { if (event.persisted) checkKept(); });
 addEventListener("storage", hideIfSignedOut); // in another tab
-document.querySelector("form[action='/sign-out']")?.addEventListener("submit", () => {
-  try { localStorage.setItem(SIGNED_OUT, document.documentElement.dataset.session); } catch { /* no storage */ }
-});
+document.querySelector("form[action='/sign-out']")?.addEventListener("submit", () => store(SIGNED_OUT, mark));
 // Move the focus to the message after a form submission. `autofocus` does this too, but not in every browser.
 document.querySelector("[data-focus]")?.focus();
 const COPY_KEYS = /^(Mac|iP)/.test(navigator.platform) ? "⌘C" : "Ctrl+C";
