@@ -213,10 +213,10 @@ def test_members_see_neither_addresses_nor_users(
     user = Principal(CredentialKind.JWT, "acme", person.sub, "Someone In Particular", person=str(person.id))
     key = Principal(CredentialKind.API_KEY, "acme", str(key_id), "")
     now = datetime.now(UTC).timestamp()
-    request_id = uuid4().hex
+    request_id, of_user = uuid4().hex, uuid4().hex
     log(
         postgres,
-        observed(now - 9, user, path="/v1/private", address="198.51.100.99", status=403, code="forbidden"),
+        observed(now - 9, user, path="/v1/private", address="198.51.100.99", status=403, request_id=of_user),
         observed(now - 8, key, path="/v1/private", address="198.51.100.98", request_id=request_id, agent="secret/1"),
     )
     for path in ("/requests?route=GET+/v1/private", f"/requests/{request_id}"):
@@ -229,6 +229,8 @@ def test_members_see_neither_addresses_nor_users(
     assert "Visible to members" in bob.get("/requests?route=GET+/v1/private").text
     assert "A user" in bob.get("/requests?route=GET+/v1/private").text
     assert "Someone In Particular" in alice.get("/requests?route=GET+/v1/private").text
+    assert str(person.id) in alice.get(f"/requests/{of_user}").text
+    assert str(person.id) not in bob.get(f"/requests/{of_user}").text, "the id would link the requests of a user"
     # Filters reveal nothing, either.
     assert len(rows(bob.get("/requests?route=GET+/v1/private&address=10.0.0.1").text)) == 2
     assert rows(bob.get(f"/requests?route=GET+/v1/private&caller={person.id}").text) == []

@@ -17,7 +17,7 @@ A_USER = "A user"
 
 @dataclass(frozen=True, slots=True)
 class RequestRow:
-    """A request. Members see neither addresses nor names of users."""
+    """A request. Members see neither addresses nor names and ids of users."""
 
     id: UUID
     at: datetime
@@ -43,7 +43,8 @@ class RequestRow:
 def row_of(logged: LoggedRequest, names: Mapping[UUID, NamedCaller], *, with_addresses: bool) -> RequestRow:
     is_key, found = logged.kind == "api_key", names.get(logged.caller)
     name = logged.name if found is None else found.name
-    if not is_key and not with_addresses:
+    is_hidden = not is_key and not with_addresses
+    if is_hidden:
         name = A_USER
     return RequestRow(
         id=logged.id,
@@ -54,7 +55,7 @@ def row_of(logged: LoggedRequest, names: Mapping[UUID, NamedCaller], *, with_add
         outcome=logged.outcome,
         code=logged.code,
         milliseconds=logged.milliseconds,
-        caller=None if str(logged.caller) == NOBODY else logged.caller,
+        caller=None if is_hidden or str(logged.caller) == NOBODY else logged.caller,
         is_key=is_key,
         caller_name=name or ("A deleted key" if is_key else A_USER),
         caller_exists=found is not None,
