@@ -51,11 +51,16 @@ class SessionList:
         self._recorded: dict[str, tuple[float, str]] = {}
         self._lock = threading.Lock()
 
-    def record(self, subject: str, session_id: str, began_at: float, device: str, address: str) -> None:
-        """Record that a session is used now. Without Redis, nothing is recorded."""
+    def record(
+        self, subject: str, session_id: str, began_at: float, device: str, address: str, *, only_moves: bool = False
+    ) -> None:
+        """Record that a session is used now. Without Redis, nothing is recorded.
+
+        `only_moves`: nothing is recorded if the address is the last one that this process saw.
+        """
         now = self._clock()
         recorded_at, recorded_from = self._recorded.get(session_id, (0.0, ""))
-        if now - recorded_at < RECORD_SECONDS and recorded_from == address:
+        if recorded_from == address and (only_moves or now - recorded_at < RECORD_SECONDS):
             return
         with self._lock:
             if len(self._recorded) >= MAX_RECORDED:

@@ -184,7 +184,8 @@ def open_hub_request() -> None:
 def is_live_update() -> bool:
     """Whether a script of an open page requests a part of it, as htmx does every few seconds.
 
-    This is no use of the session: an open page alone does not keep a user signed in.
+    This is no use of the session: an open page alone does not keep a user signed in. Any client can send the header, so
+    it grants nothing, and the list of sessions has the address.
     """
     return request.method == "GET" and request.headers.get("HX-Request") == "true"
 
@@ -277,9 +278,10 @@ def require_access(hub_request: HubRequest, access: PageAccess) -> None:
             _authorize(hub_request, user, access)
         except ExpiredCredential:
             _authorize(hub_request, _refresh(hub_request, user), access)
-        if not is_live_update():
-            device = devices.describe(request.headers.get("User-Agent", ""))
-            hub_services().sessions.record_use(hub_request.session, device, hub_request.address)
+        device = devices.describe(request.headers.get("User-Agent", ""))
+        hub_services().sessions.record_use(
+            hub_request.session, device, hub_request.address, is_live_update=is_live_update()
+        )
     except InvalidCredential:
         _end_session(hub_request, user)
     except SessionEnded:

@@ -275,10 +275,15 @@ class Sessions:
         except RedisError as error:
             raise SessionsUnavailable from error
 
-    def record_use(self, session: Session, device: str, address: str) -> None:
-        """Record the use of a session in the list of its user's sessions. Never raises."""
+    def record_use(self, session: Session, device: str, address: str, *, is_live_update: bool = False) -> None:
+        """Record the use of a session in the list of its user's sessions. Never raises.
+
+        A live update is recorded only if its address is new: it is no use, but the user must see where it comes from.
+        """
         if session.user is not None:
-            self._list.record(session.user.subject, session.id, session.began_at, device, address)
+            self._list.record(
+                session.user.subject, session.id, session.began_at, device, address, only_moves=is_live_update
+            )
 
     def listed(self, user: SignedInUser) -> list[ListedSession]:
         """The sessions of a user, the latest use first."""

@@ -147,7 +147,9 @@ def switch_account(hub_request: HubRequest) -> AnyResponse:
         return see_other("/accounts")
     # Forms in other windows belong to the previous account and must not be applied to this one: they become stale.
     save_session(hub_request, hub_request.session.with_(account=selected, csrf=new_csrf()))
-    return see_other(HOME)
+    response = see_other(HOME)
+    response.headers.add(*CLEAR_STORED_PAGES)  # "back" must not show pages of the previous account
+    return response
 
 
 def _refill_sign_out(hub_request: HubRequest, _: Mapping[str, str]) -> AnyResponse:

@@ -69,3 +69,9 @@ def test_static_file_of_another_release_is_not_kept(anonymous: HubBrowser, query
     assert response.headers["Cache-Control"] == "no-cache"
     response.close()
     assert anonymous.get("/static/nothing.css?v=0123456789ab").status_code == 404
+
+
+def test_switch_of_the_account_clears_the_stored_pages(alice: HubBrowser) -> None:
+    alice.get("/accounts")
+    response = alice.post("/accounts", {"account": "acme"})
+    assert (response.status_code, response.headers.get("Clear-Site-Data")) == (303, '"cache"')

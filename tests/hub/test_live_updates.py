@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import html
 import json
 import re
 from typing import Any
@@ -78,6 +79,26 @@ def test_live_updates_without_a_session_count_toward_the_address(hub: Hub, spent
 def test_live_update_after_the_session_ended_reloads_the_page(hub: Hub) -> None:
     response = hub.browser().get("/agents", headers=LIVE)
     assert (response.status_code, response.headers["HX-Refresh"], response.data) == (204, "true", b"")
+
+
+def test_live_update_from_another_address_is_in_the_list_of_sessions(hub: Hub, alice: HubBrowser) -> None:
+    """Otherwise a stolen cookie could be used with this header, and its user would not see it."""
+    alice.get("/")
+    own = alice.client.environ_base["REMOTE_ADDR"]
+    thief = {"environ_base": {"REMOTE_ADDR": "203.0.113.66"}, "headers": LIVE}
+    assert alice.get("/agents", **thief).status_code == 200
+    assert "203.0.113.66" in alice.get("/sessions", **thief).text
+    assert own in alice.get("/sessions").text
+
+
+def test_live_update_after_a_switch_of_the_account_reloads_the_page(alice: HubBrowser) -> None:
+    """Otherwise a page of one account would show the rows of another one."""
+    found = re.search(r'hx-get="([^"]+)"', alice.get("/requests").text)
+    assert found is not None
+    path = html.unescape(found[1])
+    assert alice.get(path, headers=LIVE).headers.get("HX-Refresh") is None
+    other = alice.get(path.replace("account=acme", "account=globex"), headers=LIVE)
+    assert (other.status_code, other.headers.get("HX-Refresh"), other.data) == (204, "true", b"")
 
 
 def test_navigation_lists_existing_pages_only(hub: Hub, alice: HubBrowser, olivia: HubBrowser) -> None:

@@ -42,6 +42,7 @@ class RequestsPage:
 
     rows: Sequence[RequestRow]
     filters: RequestFilters
+    account: str
     pinned: RequestFilters
     """The same rows, which new requests don't change: the links of a list that changes lead back to it."""
     previous_path: str | None
@@ -53,9 +54,9 @@ class RequestsPage:
 
     @property
     def refresh_path(self) -> str:
-        """The rows again, if there are others than these."""
+        """The rows again, if there are others than these. `account`: the session may be in another account by then."""
         first = {"newest": str(self.rows[0].id)} if self.rows else {}
-        return f"{HOME}?{urlencode({**self.filters.submitted, 'part': ROWS, **first})}"
+        return f"{HOME}?{urlencode({**self.filters.submitted, 'part': ROWS, 'account': self.account, **first})}"
 
 
 @blueprint.page(HOME, MEMBERS)
@@ -68,7 +69,7 @@ def show_requests(hub_request: HubRequest) -> AnyResponse:
         with hub_request.reading() as session:
             if request.args.get("part") == ROWS:
                 return _rows(hub_request, session, chosen, is_valid=not problems)
-            page = _page(hub_request, session, chosen) if not problems else _empty(chosen)
+            page = _page(hub_request, session, chosen) if not problems else _empty(hub_request, chosen)
             known = _known(hub_request, session, chosen)
     except SchemaMismatch:
         return render("requests/not_recorded.html")
@@ -86,8 +87,15 @@ def show_requests(hub_request: HubRequest) -> AnyResponse:
 
 
 def _rows(hub_request: HubRequest, session: Session, chosen: RequestFilters, *, is_valid: bool) -> Response:
-    """The rows alone. 204 if they are the ones that the page has, so that it changes nothing."""
-    page = _page(hub_request, session, chosen) if is_valid else _empty(chosen)
+    """The rows alone. 204 if they are the ones that the page has, so that it changes nothing.
+
+    The user may have switched to another account in another tab. Then the page is reloaded: it must not show the rows
+    of that account under the name of its own.
+    """
+    account = hub_request.account.account
+    if request.args.get("account", account) != account:
+        return Response(status=HTTPStatus.NO_CONTENT, headers={"HX-Refresh": "true"})
+    page = _page(hub_request, session, chosen) if is_valid else _empty(hub_request, chosen)
     newest = str(page.rows[0].id) if page.rows else ""
     if newest == request.args.get("newest", ""):
         return Response(status=HTTPStatus.NO_CONTENT)
@@ -113,14 +121,15 @@ def _page(hub_request: HubRequest, session: Session, chosen: RequestFilters) -> 
         rows,
         # A page before the newest rows is the first page: `listing` fills it up.
         chosen if found.previous else live,
+        hub_request.account.account,
         chosen if found.previous or not rows else chosen.starting_with(rows[0].at),
         chosen.at(found.previous).path if found.previous else None,
         chosen.at(found.next).path if found.next else None,
     )
 
 
-def _empty(chosen: RequestFilters) -> RequestsPage:
-    return RequestsPage((), chosen, chosen, None, None)
+def _empty(hub_request: HubRequest, chosen: RequestFilters) -> RequestsPage:
+    return RequestsPage((), chosen, hub_request.account.account, chosen, None, None)
 
 
 def _callers(hub_request: HubRequest, session: Session, given: str) -> Collection[UUID] | None:
