@@ -1,5 +1,8 @@
 """Exports of audit logs as CSV or JSON lines, streamed with bounded memory.
 
+An export uses a request thread until its client has read it, so the number of exports in progress is limited, in total
+and for each account: pages must be served in the meantime.
+
 The last line states that the export is complete and how many events it has. If a database fails in the middle, the last
 line states that the export is incomplete: status and headers were sent long before.
 """
@@ -10,6 +13,7 @@ import csv
 import io
 import json
 import logging
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -25,12 +29,44 @@ log = logging.getLogger(__name__)
 PART = 500
 """The number of events that are read and sent at once."""
 COMPLETE, INCOMPLETE = "export complete", "EXPORT INCOMPLETE: a database became unavailable. Repeat the export."
+MAX_RUNNING = 2
+"""Exports in progress in a process: a quarter of its threads. Each log has one at most."""
 _FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n")
 """Spreadsheets evaluate cells that start with these characters, and anyone can choose the name of a key."""
 
 Event = Mapping[str, Any]
 """An event by column. All events of an export have the same columns."""
 Lines = Callable[[Sequence[Event]], str]
+
+
+class TooManyExports(VerifierUnavailable):
+    """Too many exports are in progress."""
+
+
+class RunningExports:
+    """The exports in progress in this process, by the name of their log. Thread-safe."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._names: dict[str, object] = {}
+
+    def start(self, name: str) -> Callable[[], None]:
+        """Returns the function that ends the export, which may be called several times. Raises TooManyExports."""
+        export = object()
+        with self._lock:
+            if name in self._names or len(self._names) >= MAX_RUNNING:
+                raise TooManyExports("Another export is in progress. Try again when it has ended.")
+            self._names[name] = export
+
+        def end() -> None:
+            with self._lock:
+                if self._names.get(name) is export:
+                    del self._names[name]
+
+        return end
+
+
+_running = RunningExports()
 
 
 class ExportFormat(StrEnum):
@@ -44,13 +80,36 @@ MIME_TYPES = {
 }
 
 
-def respond(kind: ExportFormat, name: str, columns: Sequence[str], parts: Iterator[Sequence[Event]]) -> Response:
-    """A download with all events. `parts` is consumed while the response is sent."""
+def respond(
+    kind: ExportFormat,
+    name: str,
+    columns: Sequence[str],
+    parts: Iterator[Sequence[Event]],
+    record: Callable[[], None],
+) -> Response:
+    """A download with all events. `record` writes its event. `parts` is consumed while the response is sent.
+
+    Raises TooManyExports, and what `record` raises.
+    """
+    end = _running.start(name)
+    try:
+        record()
+    except BaseException:
+        end()
+        raise
     stamp = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
-    response = Response(lines(kind, columns, parts), content_type=MIME_TYPES[kind])
+    response = Response(_until_ended(lines(kind, columns, parts), end), content_type=MIME_TYPES[kind])
+    response.call_on_close(end)  # also if nothing was sent
     response.headers["Content-Disposition"] = f'attachment; filename="{name}-{stamp}.{kind}"'
     response.headers["X-Content-Type-Options"] = "nosniff"
     return response
+
+
+def _until_ended(text: Iterator[str], end: Callable[[], None]) -> Iterator[str]:
+    try:
+        yield from text
+    finally:
+        end()
 
 
 def lines(kind: ExportFormat, columns: Sequence[str], parts: Iterator[Sequence[Event]]) -> Iterator[str]:

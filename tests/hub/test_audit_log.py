@@ -23,7 +23,7 @@ from kataven.account.audit import record as record_event
 from kataven.account.audit_search import AuditFacets, AuditSearch
 from kataven.dev.embedded.postgres import EmbeddedPostgres
 from kataven.hub import audit_export
-from kataven.hub.audit_export import COMPLETE, INCOMPLETE, ExportFormat
+from kataven.hub.audit_export import COMPLETE, INCOMPLETE, ExportFormat, TooManyExports
 from kataven.hub.audit_facts import AuditFact, facts_of
 from kataven.hub.pages import audit
 from kataven.system.schema import ACCOUNT_SCHEMA
@@ -212,6 +212,43 @@ def test_export_that_fails_in_the_middle_says_that_it_is_incomplete(kind: Export
     assert "secret reason" not in text
     if kind is ExportFormat.NDJSON:
         assert json.loads(last)["complete"] is False
+
+
+def test_exports_in_progress_are_limited() -> None:
+    """A slow client uses a thread. The threads of a process must not all be used by exports."""
+    running = audit_export.RunningExports()
+    end = running.start("acme")
+    with pytest.raises(TooManyExports):
+        running.start("acme")
+    running.start("globex")
+    with pytest.raises(TooManyExports):
+        running.start("initech")
+    end()
+    again = running.start("acme")
+    end()  # ended before: not the new one
+    with pytest.raises(TooManyExports):
+        running.start("acme")
+    again()
+    running.start("acme")
+
+
+def test_second_export_of_a_log_is_refused_until_the_first_one_has_ended(
+    alice: HubBrowser, harness: AppHarness
+) -> None:
+    add_event(harness, "agent.exported", target=uuid4(), name="One")
+    alice.get(AUDIT)
+    first = alice.client.post(
+        EXPORT, base_url=alice.url, data={"csrf": alice.csrf, "format": "csv"}, headers={"Origin": alice.url}
+    )
+    assert first.status_code == 200
+    refused = alice.post(EXPORT, {"format": "csv"})
+    assert (refused.status_code, refused.headers["Retry-After"]) == (503, "1")
+    assert "Another export is in progress" in refused.text
+    first.close()
+    alice.get(AUDIT)
+    assert COMPLETE in alice.post(EXPORT, {"format": "csv"}).text
+    alice.get(AUDIT)
+    assert COMPLETE in alice.post(EXPORT, {"format": "csv"}).text, "a complete export has ended"
 
 
 def test_export_reads_a_part_only_when_the_previous_one_was_sent(harness: AppHarness) -> None:

@@ -66,15 +66,17 @@ def export_operator_audit_log(hub_request: HubRequest) -> AnyResponse:
         raise BadRequest
     chosen = {**{name: term.text for name, term in terms.items()}, "from": days.first, "to": days.last}
     database, wanted = hub_request.services.directory.database, _search(terms, days)
-    with database.writing() as session:
-        detail = {"format": kind, **{name: value for name, value in chosen.items() if value}}
-        operators.record(session, hub_request.operator_label, EXPORTED, detail=detail)
+
+    def record() -> None:
+        with database.writing() as session:
+            detail = {"format": kind, **{name: value for name, value in chosen.items() if value}}
+            operators.record(session, hub_request.operator_label, EXPORTED, detail=detail)
 
     def parts() -> Iterator[Sequence[Mapping[str, Any]]]:
         for events in operators.every_event(database.reading, wanted, audit_export.PART):
             yield [{column: getattr(event, column) for column in COLUMNS} for event in events]
 
-    return audit_export.respond(ExportFormat(kind), "kataven-operator-audit", COLUMNS, parts())
+    return audit_export.respond(ExportFormat(kind), "kataven-operator-audit", COLUMNS, parts(), record)
 
 
 def _terms(fields: Mapping[str, str]) -> dict[str, AccountSearch]:

@@ -112,11 +112,13 @@ def export_audit_log(hub_request: HubRequest) -> AnyResponse:
     if kind not in set(ExportFormat) or filters.problems or not filters.can_match:
         raise BadRequest
     chosen = {name: value for name, value in filters.submitted.items() if value}
-    with hub_request.writing() as session:
-        audit.record(session, hub_request.actor, EXPORTED, detail={"format": kind, **chosen})
-    return audit_export.respond(
-        ExportFormat(kind), f"kataven-audit-{hub_request.account.account}", COLUMNS, _events(hub_request, filters)
-    )
+
+    def record() -> None:
+        with hub_request.writing() as session:
+            audit.record(session, hub_request.actor, EXPORTED, detail={"format": kind, **chosen})
+
+    name, events = f"kataven-audit-{hub_request.account.account}", _events(hub_request, filters)
+    return audit_export.respond(ExportFormat(kind), name, COLUMNS, events, record)
 
 
 def _events(hub_request: HubRequest, filters: AuditFilters) -> Iterator[Sequence[Mapping[str, Any]]]:
