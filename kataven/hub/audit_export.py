@@ -31,8 +31,9 @@ PART = 500
 COMPLETE, INCOMPLETE = "export complete", "EXPORT INCOMPLETE: a database became unavailable. Repeat the export."
 MAX_RUNNING = 2
 """Exports in progress in a process: a quarter of its threads. Each log has one at most."""
-_FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n")
-"""Spreadsheets evaluate cells that start with these characters, and anyone can choose the name of a key."""
+_FORMULA_STARTS = ("=", "+", "-", "@", "\uff1d", "\uff0b", "\uff0d", "\uff20")
+"""Spreadsheets evaluate cells that start with these characters, some also after white space or in their full width.
+Anyone can choose the name of a key."""
 
 Event = Mapping[str, Any]
 """An event by column. All events of an export have the same columns."""
@@ -149,7 +150,8 @@ def _cell(value: Any) -> str:
     if value is None:
         return ""
     text = json.dumps(value, ensure_ascii=False, default=_plain) if isinstance(value, Mapping | list) else _plain(value)
-    return f"'{text}" if text.startswith(_FORMULA_STARTS) else text
+    is_formula = text.startswith(("\t", "\r", "\n")) or text.lstrip().startswith(_FORMULA_STARTS)
+    return f"'{text}" if is_formula else text
 
 
 def _plain(value: Any) -> str:

@@ -192,7 +192,9 @@ def test_members_cannot_export(bob: HubBrowser) -> None:
     assert bob.post(EXPORT, {"format": "csv"}).status_code == 403
 
 
-@pytest.mark.parametrize("name", ["=HYPERLINK(1)", "+1", "-1", "@x", "\tx", "\rx"])
+@pytest.mark.parametrize(
+    "name", ["=HYPERLINK(1)", "+1", "-1", "@x", "\tx", "\rx", " =1+1", "\u3000=1", "\uff1d1+1", "\uff20x"]
+)
 def test_formulas_in_cells_are_defused(name: str) -> None:
     line = {"name": name, "safe": "a=b"}
     text = "".join(audit_export.lines(ExportFormat.CSV, ["name", "safe"], iter([[line]])))
