@@ -12,7 +12,7 @@ const hideIfSignedOut = () => {
   return true;
 };
 const checkKept = () => {
-  if (!hideIfSignedOut() && mark && account !== stored(ACCOUNT)) location.reload();
+  if (!hideIfSignedOut() && mark && account !== (stored(ACCOUNT) ?? account)) location.reload();
 };
 if (performance.getEntriesByType("navigation")[0]?.type === "back_forward") checkKept(); // it can be from the cache
 else if (mark) { // from the server, so the session has not ended: a sign-out can fail
