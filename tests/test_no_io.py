@@ -43,7 +43,9 @@ def calls(harness: AppHarness, monkeypatch: pytest.MonkeyPatch) -> Calls:
     for owner, name in (
         (system, "reading"),
         (system, "writing"),
+        (system, "rows"),
         (registry, "reading"),
+        (registry, "rows"),
         (registry, "writing"),
         (harness.services.limiter, "admit"),
         (harness.services.limiter.addresses, "spend"),
@@ -64,4 +66,4 @@ def test_valid_key_is_seen_by_the_same_counters(harness: AppHarness, calls: Call
     key = harness.new_key("acme")
     calls.made.clear()
     assert harness.bearer(key).get("/v1/agents").status_code == 200
-    assert {"reading", "admit"} <= set(calls.made)
+    assert {"rows", "admit"} <= set(calls.made)

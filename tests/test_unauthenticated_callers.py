@@ -48,6 +48,7 @@ def transactions(harness: AppHarness, monkeypatch: pytest.MonkeyPatch) -> Transa
 
     for name, owner in (("system", harness.services.directory.database), ("accounts", harness.services.registry)):
         monkeypatch.setattr(owner, "reading", counting(name, owner.reading))
+        monkeypatch.setattr(owner, "rows", counting(name, owner.rows))
     return counted
 
 

@@ -12,7 +12,7 @@ EVERYTHING = re.compile(b"")
 EVENT = re.compile(rb">3\r\n\$7\r\nmessage\r\n\$\d+\r\n\{kataven:revocation\}[^\r]*\r\n\$\d+\r\n[^\r]*\r\n")
 """A RESP3 push message."""
 # The statement is prepared with its first execution. Of the prepared ones, only this one has a digest as its parameter.
-KEY_LOOKUP = re.compile(rb"SELECT .*key_hash IN |EXECUTE kataven_\d+\(E?'\\+x", re.DOTALL)
+KEY_LOOKUP = re.compile(rb"SELECT .*key_hash = ANY|EXECUTE kataven_\d+\(ARRAY\[E?'\\+x", re.DOTALL)
 
 
 class HalfOpen(Scenario):

@@ -308,6 +308,7 @@ class AuditEvent(AccountBase):
             text("lower(detail ->> 'name') COLLATE \"C\""),
             "target",
             postgresql_where=text("detail ->> 'name' IS NOT NULL AND target IS NOT NULL"),
+            info={"not_compared": True},  # see `tenancy.alembic_env`
         ),
     )
 

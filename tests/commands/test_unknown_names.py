@@ -22,6 +22,7 @@ UNKNOWN = {
     "accounts delete account": ["typo", "--yes-delete", "typo"],
     "accounts dump account": ["typo"],
     "accounts key-limits account": ["typo", "00000000-0000-0000-0000-000000000000"],
+    "accounts email-domains account": ["typo"],
     "accounts limits account": ["typo"],
     "accounts load account": ["typo", "--from", __file__, "--yes-replace", "typo"],
     "accounts policy account": ["typo", "--no-max-key-expiry"],

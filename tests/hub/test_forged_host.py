@@ -76,7 +76,7 @@ def test_no_api_route_repeats_the_host_header(
 
 def test_no_hub_page_repeats_the_host_header(hub: Hub) -> None:
     shown = set()
-    addresses = ipaddress.ip_network("198.51.100.0/24").hosts()
+    addresses = ipaddress.ip_network("198.18.128.0/22").hosts()
     for browser in (hub.browser(), hub.signed_in(ALICE), hub.signed_in(OLIVIA)):
         client = browser.client
         cookie = client.get_cookie(hub.services.cookie_name, "localhost")

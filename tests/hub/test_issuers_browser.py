@@ -59,7 +59,9 @@ def begin(chrome: Chrome, url: str) -> None:
 
 
 def console_errors(chrome: Chrome) -> list[Any]:
-    return [entry for entry in chrome.get_log("browser") if entry["source"] != "network"]
+    """What Chromium reports, except network errors and the note that it cleared its cache, as the sign-out requests."""
+    entries = chrome.get_log("browser")
+    return [one for one in entries if one["source"] != "network" and "Clear-Site-Data header" not in one["message"]]
 
 
 def cookie_of(chrome: Chrome, hub: Hub) -> str:

@@ -285,9 +285,8 @@ def test_event_of_an_earlier_release_is_shown(harness: AppHarness, alice: HubBro
     assert "Renamed from “?” to “?”</b> by operator:cli" in section(alice.get(path).text, "Timeline")
 
 
-def test_form_token_differs_in_every_form(alice: HubBrowser) -> None:
-    """Pages are compressed, so a repeated token could be guessed from their length."""
-    found = [re.findall(r'name="csrf" value="([^"]+)"', alice.get(f"{KEYS}/new").text) for _ in range(2)]
-    tokens = [token for page in found for token in page]
-    assert len(tokens) >= 4
-    assert len(set(tokens)) == len(tokens)
+def test_form_token_differs_in_every_response(alice: HubBrowser) -> None:
+    """Pages are compressed, so a token that is repeated in several responses could be guessed from their length."""
+    found = [re.findall(r'name="csrf" value="([^"]+)"', alice.get(f"{KEYS}/new").text) for _ in range(3)]
+    assert all(len(page) >= 2 for page in found)
+    assert len({token for page in found for token in page}) == len(found)

@@ -28,6 +28,8 @@ def test_usage_tracker_stops_while_databases_and_lease_are_available(harness: Ap
     stopped = [service.name for service in reversed(harness.services.background)]
     assert stopped == [
         "usage",
+        "refused origins",
+        "response history",
         "revocation history",
         "user tracker",
         "usage tracker",
