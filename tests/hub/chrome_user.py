@@ -79,6 +79,14 @@ class ChromeUser:
     def find(self, selector: str) -> WebElement:
         return self.chrome.find_element(By.CSS_SELECTOR, selector)
 
+    def is_absent(self, selector: str) -> bool:
+        """Whether the page has no such element now. `find_elements` waits for one as long as `find`."""
+        self.chrome.implicitly_wait(0)
+        try:
+            return not self.chrome.find_elements(By.CSS_SELECTOR, selector)
+        finally:
+            self.chrome.implicitly_wait(PATIENCE_SECONDS)
+
     def press(self, words: str) -> None:
         """Click a button or link of `main` by its text, and wait for the next page."""
         before = self.find("html")

@@ -87,7 +87,7 @@ def test_api_key_is_created_shown_once_and_revoked(user: ChromeUser, servers: Ru
     user.press("Till in Berlin")
     user.press("Revoke…")
     user.find("h1")
-    if user.chrome.find_elements(By.ID, "confirm"):  # the use was written by now
+    if not user.is_absent("#confirm"):  # the use was written by now
         user.type("confirm", "Till in Berlin")
     user.press("Revoke key")
     assert re.search(r"(\d) of \1 workers confirmed after \d+ ms", user.find("[role=status]").text)
@@ -100,7 +100,7 @@ def test_member_sees_keys_but_cannot_create_one(user: ChromeUser) -> None:
     user.go(KEYS)
     assert "Only owners and admins can create and revoke API keys." in user.text
     user.chrome.implicitly_wait(0)
-    assert user.chrome.find_elements(By.CSS_SELECTOR, "main form[method=post]") == []
+    assert user.is_absent("main form[method=post]")
     response = user.chrome.execute_async_script(
         "const [path, done] = arguments; const csrf = document.querySelector('[name=csrf]').value;"
         "fetch(path, {method: 'POST', body: new URLSearchParams({csrf, name: 'By hand', expiry: '30d'})})"

@@ -178,7 +178,7 @@ def test_newest_page_updates_without_moving_the_focus_and_can_be_paused(user: Ch
     assert user.console_errors() == []
     user.press("Pause")
     assert "Not updating" in user.text
-    assert user.chrome.find_elements(By.CSS_SELECTOR, "[hx-get]") == []
+    assert user.is_absent("[hx-get]")
     user.press("Newest requests")
     assert "Updates every 5 seconds" in user.text
 

@@ -165,7 +165,7 @@ def test_back_shows_nothing_of_the_account_after_sign_out(user: ChromeUser, scri
     for _ in range(5):
         user.chrome.back()
         wait_until(lambda: user.find("body").is_displayed() and user.find("h1").text != "", PATIENCE_SECONDS)
-        assert user.chrome.find_elements(By.CSS_SELECTOR, "nav.side a[href='/agents']") == [], user.chrome.current_url
+        assert user.is_absent("nav.side a[href='/agents']"), user.chrome.current_url
 
 
 def test_back_restores_the_page_without_a_request(user: ChromeUser) -> None:
