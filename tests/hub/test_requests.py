@@ -200,9 +200,10 @@ def test_page_states_what_the_log_does_not_contain(alice: HubBrowser) -> None:
         "Refused and failed requests, up to 600 per minute and worker, and 120 per caller",
         "the first of each key, route and address in a minute, and 30 more per minute and worker",
         "requests without a valid credential, because their account is unknown, and pages of the Hub",
-        "No request of the last 24 hours was dropped",
     ):
         assert part in words
+    # Other tests of this account can have sent more requests than the log keeps.
+    assert ("No request of the last 24 hours was dropped" in words) != ("Missing from the last 24 hours" in words)
 
 
 def test_members_see_neither_addresses_nor_users(

@@ -8,13 +8,14 @@ from dataclasses import replace
 from uuid import uuid4
 
 import pytest
-from sqlalchemy import event, text
+from sqlalchemy import delete, event, text
 
 from kataven.dev.personas import ALICE, CHARLIE, Persona, org_id
 from kataven.identity.people import Person, Presented, Restrictions
 from kataven.people.access import Cause
 from kataven.revocation.target import RevocationTarget
 from kataven.system import cutoffs
+from kataven.system.models import SubjectBlock
 from tests.support.app_harness import AppHarness, Caller
 
 CAUSE = Cause("a test", "test:people")
@@ -154,6 +155,8 @@ def test_a_token_that_is_newer_than_the_latest_cutoffs_costs_no_statement(
     harness: AppHarness, dana: Persona, statements: list[str]
 ) -> None:
     now, stats = int(time.time()), harness.services.revocation.stats
+    with harness.services.directory.database.writing() as session:  # a blocked user costs the others a statement
+        session.execute(delete(SubjectBlock).where(SubjectBlock.account == "acme"))
     harness.services.people.end_sessions(Person(harness.issuer.url, f"else-{uuid4()}"), None, CAUSE)
     for number in range(30):
         harness.services.revocation.guard.clear()
