@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import pytest
 import redis
@@ -18,6 +19,11 @@ from kataven.identity.credential import OPERATORS_ACCOUNT
 from kataven.web.services import EXTENSION as SERVICES
 from tests.hub.hub_browser import HubBrowser
 from tests.support.app_harness import AppHarness
+
+if TYPE_CHECKING:
+    from selenium.webdriver import Chrome
+
+    from tests.hub.chrome_user import ChromeUser, RunningHub, Sessions
 
 HUB_URL = "http://localhost:4711"
 
@@ -88,3 +94,39 @@ def _addresses_have_asked_for_nothing(request: pytest.FixtureRequest) -> None:
         with redis.Redis.from_url(url) as client:
             for name in client.scan_iter("limits:*address*"):
                 client.delete(name)
+
+
+@pytest.fixture(scope="module")
+def servers(harness: AppHarness, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningHub]:
+    """The running API and Hub, for tests in a browser. Modules with other data have their own."""
+    from tests.hub.chrome_user import running_hub  # loads Selenium, which most tests don't need
+
+    with running_hub(harness.environ, tmp_path_factory.mktemp("place")) as servers:
+        yield servers
+
+
+@pytest.fixture(scope="module")
+def chrome(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chrome]:
+    """A browser of this module."""
+    from tests.support.browser import browser
+
+    with browser(tmp_path_factory.mktemp("chrome"), {}) as chrome:
+        yield chrome
+
+
+@pytest.fixture(scope="module")
+def sessions() -> Sessions:
+    """The cookies of sign-ins in this module."""
+    return {}
+
+
+@pytest.fixture
+def user(chrome: Chrome, servers: RunningHub, sessions: Sessions) -> ChromeUser:
+    """A user with a browser as new, not signed in."""
+    from tests.hub.chrome_user import DESKTOP, ChromeUser
+    from tests.support.browser import as_new
+
+    as_new(chrome)
+    user = ChromeUser(chrome, servers, sessions)
+    user.size(*DESKTOP)
+    return user

@@ -6,7 +6,6 @@ import hashlib
 import itertools
 import os
 import re
-from collections.abc import Iterator
 from pathlib import Path
 
 import httpx2
@@ -23,40 +22,15 @@ from kataven.people.access import Cause
 from kataven.system.models import RunState
 from kataven.system.schema import ACCOUNT_SCHEMA
 from kataven.tenancy.migrations.report import AccountResult, MigrationOutcome
-from tests.hub.chrome_user import DESKTOP, PATIENCE_SECONDS, PHONE, ChromeUser, RunningHub, Sessions, running_hub
+from tests.hub.chrome_user import DESKTOP, PATIENCE_SECONDS, PHONE, ChromeUser, RunningHub, running_hub
 from tests.support.app_harness import AppHarness
-from tests.support.browser import as_new, browser
+from tests.support.browser import as_new
 from tests.support.waiting import wait_until
 
 KEY = re.compile(r"sk_live_acme_[0-9A-Za-z]{49}")
 KEYS = "/settings/api-keys"
 NEW_KEY = f"{KEYS}/new"
 WIDGET_KEYS = "/settings/widget-keys"
-
-
-@pytest.fixture(scope="module")
-def servers(harness: AppHarness, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningHub]:
-    with running_hub(harness.environ, tmp_path_factory.mktemp("place")) as servers:
-        yield servers
-
-
-@pytest.fixture(scope="module")
-def chrome(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chrome]:
-    with browser(tmp_path_factory.mktemp("chrome"), {}) as chrome:
-        yield chrome
-
-
-@pytest.fixture(scope="module")
-def sessions() -> Sessions:
-    return {}
-
-
-@pytest.fixture
-def user(chrome: Chrome, servers: RunningHub, sessions: Sessions) -> ChromeUser:
-    as_new(chrome)
-    user = ChromeUser(chrome, servers, sessions)
-    user.size(*DESKTOP)
-    return user
 
 
 def status(servers: RunningHub, key: str) -> int:

@@ -23,7 +23,7 @@ from tests.hub import large
 from tests.hub.chrome_user import DESKTOP, PHONE, ChromeUser, RunningHub, Sessions, running_hub
 from tests.hub.test_key_pages_browser import TRANSFERRED
 from tests.support.app_harness import AppHarness
-from tests.support.browser import as_new, browser
+from tests.support.browser import as_new
 from tests.support.waiting import wait_until
 
 ACCOUNT = "large-calls"
@@ -60,17 +60,6 @@ def servers(
     environ = {**harness.environ, "KATAVEN_DATABASE_URL": postgres.url("kataven_large_calls")}
     with running_hub(environ, tmp_path_factory.mktemp("place")) as servers:
         yield servers
-
-
-@pytest.fixture(scope="module")
-def chrome(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chrome]:
-    with browser(tmp_path_factory.mktemp("chrome"), {}) as chrome:
-        yield chrome
-
-
-@pytest.fixture(scope="module")
-def sessions() -> Sessions:
-    return {}
 
 
 @pytest.fixture

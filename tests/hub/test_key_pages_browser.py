@@ -17,7 +17,7 @@ from kataven.dev.personas import CHARLIE
 from tests.hub import large
 from tests.hub.chrome_user import DESKTOP, PHONE, ChromeUser, RunningHub, Sessions, running_hub
 from tests.support.app_harness import AppHarness
-from tests.support.browser import as_new, browser
+from tests.support.browser import as_new
 
 KEYS = "/settings/api-keys"
 MAX_BYTES, MAX_REQUESTS = 30_000, 5
@@ -37,17 +37,6 @@ def servers(
         yield servers
     with engine.begin() as connection:
         connection.execute(text("DELETE FROM api_keys WHERE name LIKE 'Server %'"))
-
-
-@pytest.fixture(scope="module")
-def chrome(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chrome]:
-    with browser(tmp_path_factory.mktemp("chrome"), {}) as chrome:
-        yield chrome
-
-
-@pytest.fixture(scope="module")
-def sessions() -> Sessions:
-    return {}
 
 
 @pytest.fixture

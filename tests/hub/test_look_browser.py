@@ -2,45 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
-from selenium.webdriver import Chrome
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 
 from kataven.dev.personas import ALICE, OLIVIA
-from tests.hub.chrome_user import DESKTOP, PHONE, ChromeUser, RunningHub, Sessions, running_hub
-from tests.support.app_harness import AppHarness
-from tests.support.browser import as_new, browser
+from tests.hub.chrome_user import PHONE, ChromeUser
 from tests.support.waiting import wait_until
 
 PATIENCE_SECONDS = 20
-
-
-@pytest.fixture(scope="module")
-def servers(harness: AppHarness, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningHub]:
-    with running_hub(harness.environ, tmp_path_factory.mktemp("place")) as servers:
-        yield servers
-
-
-@pytest.fixture(scope="module")
-def chrome(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chrome]:
-    with browser(tmp_path_factory.mktemp("chrome"), {}) as chrome:
-        yield chrome
-
-
-@pytest.fixture(scope="module")
-def sessions() -> Sessions:
-    return {}
-
-
-@pytest.fixture
-def user(chrome: Chrome, servers: RunningHub, sessions: Sessions) -> ChromeUser:
-    as_new(chrome)
-    user = ChromeUser(chrome, servers, sessions)
-    user.size(*DESKTOP)
-    return user
 
 
 def without_scripts(user: ChromeUser) -> None:

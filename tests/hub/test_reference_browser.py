@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 from selenium.webdriver import ActionChains, Chrome
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 
 from kataven.dev.personas import ALICE
-from tests.hub.chrome_user import AXE, ChromeUser, RunningHub, Sessions, running_hub
+from tests.hub.chrome_user import AXE, ChromeUser, RunningHub, Sessions
 from tests.support.app_harness import AppHarness
-from tests.support.browser import as_new, browser
+from tests.support.browser import as_new
 from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.timeout(300)
@@ -22,23 +20,6 @@ VISIBLE_CODE = (
     "return [...document.querySelectorAll('#createAgent .tabs pre')].filter(pre => pre.offsetParent)"
     ".map(pre => pre.className)"
 )
-
-
-@pytest.fixture(scope="module")
-def servers(harness: AppHarness, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningHub]:
-    with running_hub(harness.environ, tmp_path_factory.mktemp("hub")) as place:
-        yield place
-
-
-@pytest.fixture(scope="module")
-def chrome(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chrome]:
-    with browser(tmp_path_factory.mktemp("chrome"), {}) as chrome:
-        yield chrome
-
-
-@pytest.fixture(scope="module")
-def sessions() -> Sessions:
-    return {}
 
 
 @pytest.fixture

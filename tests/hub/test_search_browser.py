@@ -20,7 +20,7 @@ from tests.hub import large
 from tests.hub.chrome_user import DESKTOP, PATIENCE_SECONDS, PHONE, ChromeUser, RunningHub, Sessions, running_hub
 from tests.hub.test_key_pages_browser import MAX_BYTES, MAX_REQUESTS, TRANSFERRED
 from tests.support.app_harness import AppHarness
-from tests.support.browser import as_new, browser
+from tests.support.browser import as_new
 from tests.support.waiting import wait_until
 
 KEYS = "/settings/api-keys"
@@ -36,17 +36,6 @@ def servers(
         yield servers
     with engine.begin() as connection:
         connection.execute(text("DELETE FROM api_keys WHERE name LIKE 'Server %'"))
-
-
-@pytest.fixture(scope="module")
-def chrome(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chrome]:
-    with browser(tmp_path_factory.mktemp("chrome"), {}) as chrome:
-        yield chrome
-
-
-@pytest.fixture(scope="module")
-def sessions() -> Sessions:
-    return {}
 
 
 @pytest.fixture
