@@ -122,7 +122,8 @@ def _cache_control(response: Response) -> str:
     During a rollout, a worker can be asked for a file of another release: that response must not be kept.
     """
     found = response.status_code in {HTTPStatus.OK, HTTPStatus.NOT_MODIFIED}
-    is_named = found and request.args.get("v") == _digest((request.view_args or {})["filename"])
+    digest = _digests().get((request.view_args or {})["filename"])  # None for `./hub.css`, another path of the file
+    is_named = found and digest is not None and request.args.get("v") == digest
     return "public, max-age=31536000, immutable" if is_named else "no-cache"
 
 
@@ -205,12 +206,13 @@ def _here() -> str:
 
 def _asset(name: str) -> str:
     """The URL of a static file with a digest of its content, so that browsers can cache it forever."""
-    return url_for("static", filename=name, v=_digest(name))
+    return url_for("static", filename=name, v=_digests()[name])
 
 
 @cache
-def _digest(name: str) -> str:
-    return hashlib.sha256((STATIC / name).read_bytes()).hexdigest()[:12]
+def _digests() -> dict[str, str]:
+    """The digest of each static file, by name. Clients choose names, so they must not be the keys of a cache."""
+    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest()[:12] for path in STATIC.iterdir()}
 
 
 @cache

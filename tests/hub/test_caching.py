@@ -71,6 +71,14 @@ def test_static_file_of_another_release_is_not_kept(anonymous: HubBrowser, query
     assert anonymous.get("/static/nothing.css?v=0123456789ab").status_code == 404
 
 
+@pytest.mark.parametrize("path", ["nothing/../hub.css", "./hub.css"])
+def test_static_file_under_another_spelling_of_its_path_is_not_kept(anonymous: HubBrowser, path: str) -> None:
+    """Browsers never send these paths; other clients can."""
+    response = anonymous.get(f"/static/{path}?v=0123456789ab")
+    assert (response.status_code, response.headers["Cache-Control"]) == (200, "no-cache")
+    response.close()
+
+
 def test_switch_of_the_account_clears_the_stored_pages(alice: HubBrowser) -> None:
     alice.get("/accounts")
     response = alice.post("/accounts", {"account": "acme"})
