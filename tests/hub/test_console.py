@@ -217,6 +217,17 @@ def test_health_starts_with_a_verdict(hub: Hub, olivia: HubBrowser, monkeypatch:
     assert found.index("No worker is running") < found.index("Redis: unreachable"), "failing problems come first"
 
 
+@pytest.mark.parametrize(
+    ("check", "state"), [("on: the system database is reached through a connection pooler", "on"), ("odd", "unknown")]
+)
+def test_health_shows_the_state_that_a_check_reports(
+    olivia: HubBrowser, monkeypatch: pytest.MonkeyPatch, check: str, state: str
+) -> None:
+    monkeypatch.setattr(health, "checks_of", lambda _: {"redis": "ok", "pooler": check})
+    rows = olivia.get(f"{CONSOLE}/health").text.partition("Dependencies of this process</h2>")[2]
+    assert f'Connection pooler</th><td><span class="tag neutral">{state}</span>' in rows
+
+
 @pytest.mark.parametrize(("age", "state"), [(0.0, "good"), (4.9, "good"), (5.0, "late"), (10.0, "expired")])
 def test_worker_is_late_if_half_of_its_lease_has_passed(age: float, state: str) -> None:
     assert WorkerRow("web-1", 7, age, 10.0).state == state

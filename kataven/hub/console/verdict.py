@@ -45,6 +45,8 @@ class DependencyState(StrEnum):
     OK = "ok"
     OFF = "off"
     """Not configured: a choice, not a problem."""
+    ON = "on"
+    """Configured. The check does not verify more."""
     UNKNOWN = "unknown"
     DEGRADED = "degraded"
     FAILING = "failing"
@@ -176,9 +178,7 @@ def read(hub_request: HubRequest, session: Session) -> Verdict:
 def _dependency(name: str, text: str) -> DependencyRow:
     label, meaning = LABELS[name]
     state, _, detail = text.partition(":")
-    known = (
-        DependencyState(state) if state in set(DependencyState) else DependencyState.OFF
-    )  # the pooler's `on` needs no attention
+    known = DependencyState(state) if state in set(DependencyState) else DependencyState.UNKNOWN
     return DependencyRow(label, known, detail.strip(), meaning)
 
 
