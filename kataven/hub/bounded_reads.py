@@ -49,8 +49,12 @@ class BoundedReads:
                 self._remove_old()
                 if sum(not one.ended.is_set() for one in self._reads.values()) >= MAX_READS:
                     return None
-                found = self._reads[key] = _Read(self._clock())
-                threading.Thread(target=_run, args=(found, function), name="bounded-read", daemon=True).start()
+                found = _Read(self._clock())
+                try:
+                    threading.Thread(target=_run, args=(found, function), name="bounded-read", daemon=True).start()
+                except RuntimeError:  # the process has too many threads: the next page tries again
+                    return None
+                self._reads[key] = found
         found.ended.wait(wait_seconds)
         value: Result | None = found.value
         return value

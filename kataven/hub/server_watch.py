@@ -122,9 +122,13 @@ class ServerWatch:
 
     def _start_probe(self, server: _ServerEntry, url: URL, databases: Collection[str]) -> None:
         server.started_at, server.in_progress = self._clock(), threading.Event()
-        threading.Thread(
+        thread = threading.Thread(
             target=self._run_probe, args=(server, url, databases, server.in_progress), name="server-probe", daemon=True
-        ).start()
+        )
+        try:
+            thread.start()
+        except RuntimeError:  # the process has too many threads: a later page tries again
+            server.in_progress = None
 
     def _run_probe(self, server: _ServerEntry, url: URL, databases: Collection[str], ended: threading.Event) -> None:
         def connected(close_connection: CloseConnection) -> None:

@@ -188,6 +188,17 @@ def test_read_that_fails_returns_nothing() -> None:
     assert BoundedReads().read("key", failing, SECONDS) is None
 
 
+def test_read_without_a_free_thread_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    reads = BoundedReads()
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Thread, "start", refuse)
+        assert reads.read("key", lambda: "found", SECONDS) is None
+    assert reads.read("key", lambda: "found", SECONDS) == "found"
+
+
 @pytest.mark.parametrize(
     ("value", "rounded"),
     [(2, 2), (10, 10), (120, 120), (1234, 1300), (1999999, 2000000), (2 * 10**9, 10**9)],

@@ -124,6 +124,20 @@ def test_unresponsive_server_is_reported_and_its_connection_closed(probes: Probe
     wait_until(lambda: watch.states({"pg2": SOMEWHERE})["pg2"].responds is True, SECONDS)
 
 
+def test_probe_without_a_free_thread_is_tried_again(probes: Probes, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    clock = Clock()
+    watch = ServerWatch(probes, clock)
+    probes.end(responds=True)
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Thread, "start", refuse)
+        assert watch.states({"pg2": SOMEWHERE})["pg2"].responds is None
+    clock.advance(FRESH_SECONDS)
+    wait_until(lambda: watch.states({"pg2": SOMEWHERE})["pg2"].responds is True, SECONDS)
+
+
 def test_removed_server_is_forgotten(probes: Probes) -> None:
     watch = ServerWatch(probes)
     probes.end(responds=True)
