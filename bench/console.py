@@ -24,6 +24,7 @@ from bench.harness import shared_harness
 from kataven import settings
 from kataven.dev.personas import OLIVIA, org_id
 from kataven.identity.credential import OPERATORS_ACCOUNT
+from kataven.system.schema import ACCOUNT_SCHEMA
 from kataven.web.services import EXTENSION
 from tests.hub import large
 from tests.hub.conftest import HUB_URL
@@ -103,9 +104,9 @@ def silent_server(harness: AppHarness) -> Iterator[None]:
             connection.execute(
                 text(
                     "INSERT INTO accounts (account_id, account_name, database_name, server, status, schema_revision)"
-                    " VALUES ('on-silent', 'On a silent server', 'on-silent', :server, 'active', 'account_0007')"
+                    " VALUES ('on-silent', 'On a silent server', 'on-silent', :server, 'active', :revision)"
                 ),
-                {"server": SILENT},
+                {"server": SILENT, "revision": ACCOUNT_SCHEMA.head},
             )
         yield
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import tomllib
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from kataven.identity.token import TOKEN_PATTERN
 from kataven.ratelimit.latency import RedisTimeouts
 from kataven.ratelimit.redis_pool import SLOW_SECONDS
 from kataven.settings import PREFIX, Settings
+from kataven.system.schema import ACCOUNT_SCHEMA
 from kataven.web.metrics import Metrics
 from kataven.web.problems import PROBLEM_TYPES
 from kataven.widget.errors import WidgetRefused
@@ -53,6 +55,20 @@ def test_every_widget_error_is_documented_with_its_status() -> None:
     listed = {code: int(status) for code, status in re.findall(r"\| `(\w+)` \| (\d{3}) \|", page)}
     assert listed == {code: PROBLEM_TYPES[code].status for code in listed}
     assert {refusal.code for refusal in WidgetRefused.__subclasses__()} <= set(listed)
+
+
+def test_changelog_states_each_change_once() -> None:
+    lines = (ROOT / "CHANGELOG.md").read_text().splitlines()
+    changes = Counter(line for line in lines if line.startswith("- "))
+    assert [change for change, times in changes.items() if times > 1] == []
+
+
+@pytest.mark.parametrize("page", ["development.md", "new-endpoint.md"])
+def test_drafted_revision_follows_the_newest_one(page: str) -> None:
+    newest = ACCOUNT_SCHEMA.head
+    following = f"account_{int(newest.removeprefix('account_')) + 1:04}"
+    drafted = re.findall(r"(account_\d{4})_notes_about_agents", (ROOT / "docs" / page).read_text())
+    assert set(drafted) == {following}
 
 
 def test_published_token_pattern_equals_the_real_one() -> None:

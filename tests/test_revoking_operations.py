@@ -40,8 +40,8 @@ HARMLESS_ROUTES = {
     ("DELETE", "/v1/people/<person_id>/block"),
     ("POST", "/v1/api-keys/<key_id>/revoke-preview"),
 }
-HARMLESS_COMMANDS = {"create", "list", "show", "limits", "key-limits", "repair", "dump", "shell", "import-csv"} | {
-    "email-domains"
+HARMLESS_COMMANDS = {
+    *("create", "list", "show", "limits", "key-limits", "email-domains", "repair", "dump", "shell", "import-csv"),
 }
 
 Revoked = list[tuple[RevocationTarget, bool, bool]]

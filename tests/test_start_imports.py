@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Mapping
 
 from tests.support.app_harness import AppHarness
+from tests.support.auth_service import remote_environ
 from tests.support.gunicorn import CHECKOUT
 
 API = """
@@ -34,15 +36,26 @@ UNUSED = {
 
 
 def test_the_api_loads_nothing_that_it_does_not_use(harness: AppHarness) -> None:
+    loaded = _loaded(harness.environ)
+    assert "kataven.web.pipeline" in loaded
+    unused = [name for name in UNUSED if any(f"{module}.".startswith(f"{name}.") for module in loaded)]
+    assert unused == []
+
+
+def test_an_api_with_an_auth_service_loads_no_http_client(harness: AppHarness) -> None:
+    """The auth-service verifies the users' tokens, so it fetches the issuer's keys."""
+    loaded = _loaded(remote_environ(harness.environ, "localhost:1"))
+    assert "grpc" in loaded
+    assert "httpx2" not in loaded
+
+
+def _loaded(environ: Mapping[str, str]) -> list[str]:
     ran = subprocess.run(
         [sys.executable, "-c", API],
         cwd=CHECKOUT,
-        env={**os.environ, **harness.environ},
+        env={**os.environ, **environ},
         capture_output=True,
         text=True,
         check=True,
     )
-    loaded = ran.stdout.split()
-    assert "kataven.web.pipeline" in loaded
-    unused = [name for name in UNUSED if any(f"{module}.".startswith(f"{name}.") for module in loaded)]
-    assert unused == []
+    return ran.stdout.split()

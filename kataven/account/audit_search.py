@@ -49,7 +49,7 @@ _ACTORS = text(
 """Each actor with the name in its newest event. Both statements read one row of an index per value."""
 _NAME = """lower(detail ->> 'name') COLLATE "C\""""
 _NAMED = "detail ->> 'name' IS NOT NULL AND target IS NOT NULL"
-_TARGETS_BY_NAME = text(  # the parts are constants
+_TARGETS_BY_NAME = text(
     f"""WITH RECURSIVE found AS (
            (SELECT {_NAME} AS name, target FROM audit_events
             WHERE {_NAMED} AND {_NAME} >= :start AND {_NAME} < :beyond ORDER BY {_NAME}, target LIMIT 1)
@@ -60,7 +60,7 @@ _TARGETS_BY_NAME = text(  # the parts are constants
                ORDER BY {_NAME}, target LIMIT 1
            ) AS next
        )
-       SELECT target FROM found LIMIT :most"""  # noqa: S608
+       SELECT target FROM found LIMIT :most"""  # noqa: S608  constants
 )
 """The targets of events whose name starts with a text: one row of an index per name and target."""
 

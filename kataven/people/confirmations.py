@@ -33,11 +33,12 @@ from kataven.identity.errors import ExpiredCredential, SessionEnded, VerifierUna
 from kataven.identity.jwt import LEEWAY_SECONDS, VerifiedClaims
 from kataven.identity.principal import CredentialKind, Principal
 from kataven.identity.verifier import Verifier
-from kataven.people.introspection import TIMEOUT_SECONDS, IntrospectionFailed
 from kataven.revocation.guard import Guard
 from kataven.revocation.scoped_cache import ScopedTtlCache
 from kataven.revocation.target import RevocationTarget
 
+TIMEOUT_SECONDS = 2.0
+"""For one request of the issuer, including the wait for a connection."""
 CAPACITY = 10_000
 MAX_IN_PROGRESS = 256
 """Tokens that the issuer is asked about at the same time. More are treated as if the issuer were silent."""
@@ -53,10 +54,15 @@ it."""
 _log = logging.getLogger(__name__)
 
 
-class Introspects(Protocol):
-    """Asks the issuer, as `Introspector` does."""
+class IntrospectionFailed(Exception):
+    """The issuer did not say whether the token is active. The message contains nothing of the response's body."""
 
-    def ask(self, token: str, sub: str) -> Future[bool]: ...
+
+class Introspects(Protocol):
+    """Asks the issuer, as `Introspector` does. It is not imported here, because it loads an HTTP client."""
+
+    def ask(self, token: str, sub: str) -> Future[bool]:
+        """Whether the issuer says that the token of this user is active. The future raises IntrospectionFailed."""
 
     def close(self) -> None: ...
 

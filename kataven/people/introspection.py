@@ -22,9 +22,8 @@ from kataven.identity.discovery import DiscoveryFailed, fetch_document
 from kataven.identity.fetch import causes
 from kataven.identity.jwks import Fetcher
 from kataven.identity.trustworthy_url import is_trustworthy_url
+from kataven.people.confirmations import TIMEOUT_SECONDS, IntrospectionFailed
 
-TIMEOUT_SECONDS = 2.0
-"""For one request, including the wait for a connection."""
 DISCOVERY_SECONDS = 2.0
 FRESH_SECONDS = 600.0
 """How long the endpoint from the discovery document is used."""
@@ -32,10 +31,6 @@ MAX_CONNECTIONS = 8
 MAX_RESPONSE_BYTES = 256 * 1024
 
 _log = logging.getLogger(__name__)
-
-
-class IntrospectionFailed(Exception):
-    """The issuer did not say whether the token is active. The message contains nothing of the response's body."""
 
 
 class Introspector:

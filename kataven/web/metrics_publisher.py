@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from prometheus_client import Counter
 
 from kataven.background import BackgroundLoop, jittered
-from kataven.identity.jwks import JwksClient
 from kataven.ratelimit.fallback_stats import FallbackCounters
 from kataven.ratelimit.limiter import Limiter
 from kataven.revocation.revocation import Revocation
 from kataven.tenancy.serving.histories import ServerHistories
 from kataven.tenancy.serving.registry import EngineRegistry
 from kataven.web.metrics import Metrics
+
+if TYPE_CHECKING:
+    from kataven.identity.jwks import JwksClient
 
 INTERVAL_SECONDS = 1.0
 

@@ -11,7 +11,6 @@ from flask import Flask, current_app
 from kataven.account.last_used_tracker import LastUsedTracker
 from kataven.account.people import SeenPeopleTracker
 from kataven.identity.issuer import Issuer
-from kataven.identity.jwks import JwksClient
 from kataven.identity.scopes import KnownScopes
 from kataven.identity.verifier import Verifier
 from kataven.people.access import PeopleAccess
@@ -33,6 +32,7 @@ from kataven.widget.flows import Widget
 
 if TYPE_CHECKING:
     from kataven.authservice.client import AuthServiceChannel
+    from kataven.identity.jwks import JwksClient
 
 EXTENSION = "kataven"
 

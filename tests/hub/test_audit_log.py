@@ -59,7 +59,7 @@ def test_target_is_shown_by_name_and_linked_while_it_exists(harness: AppHarness,
     add_event(harness, "agent.deleted", target=uuid4(), name=gone)
     page = alice.get(AUDIT, query_string={"target": gone[:9]}).text
     assert f"<bdi>{gone}</bdi>" in page
-    assert f"<a {gone}" not in page
+    assert f"<bdi>{gone}</bdi></a>" not in page
     assert alice.get(AUDIT, query_string={"target": key_id}).text.count("<code>api_key.created</code>") == 1
 
 

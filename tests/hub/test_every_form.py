@@ -277,10 +277,6 @@ EXAMPLES: dict[str, Example] = {
 }
 
 
-BUTTONS = {"/accounts", "/audit-log/export", "/console/trail/export"}
-"""Forms without text fields: each button has a value."""
-
-
 @pytest.fixture(autouse=True, scope="module")
 def _acme_looks_as_before(harness: AppHarness) -> Iterator[None]:
     """Restore acme's widget for other tests."""

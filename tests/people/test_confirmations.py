@@ -22,8 +22,8 @@ from kataven.people.confirmations import (
     Bound,
     Confirmations,
     ConfirmingVerifier,
+    IntrospectionFailed,
 )
-from kataven.people.introspection import IntrospectionFailed
 from kataven.revocation.cache import CachingVerifier
 from kataven.revocation.epoch import Epoch, Event
 from kataven.revocation.guard import Guard

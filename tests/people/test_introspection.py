@@ -28,7 +28,8 @@ import app as factory
 from kataven import settings
 from kataven.dev.personas import ALICE, BOB
 from kataven.identity.client_assertion import ClientKey, ClientSecret, read_key_file
-from kataven.people.introspection import IntrospectionFailed, Introspector
+from kataven.people.confirmations import IntrospectionFailed
+from kataven.people.introspection import Introspector
 from kataven.settings import SettingsError
 from kataven.web.services import EXTENSION, Services
 from tests.hub.conftest import Hub, hub

@@ -144,7 +144,7 @@ def test_a_database_is_replaced_while_services_keep_reconnecting_to_it(
     provisioner = Provisioner(server, line.schema())
     provisioner.provision("new")
     provisioner.provision("by")
-    connected, stopped = threading.Barrier(5), threading.Event()
+    connected, stopped = threading.Barrier(5, timeout=60), threading.Event()
 
     def reconnect() -> None:
         first = True
