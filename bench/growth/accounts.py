@@ -64,9 +64,11 @@ def quantity(harness: AppHarness, opened: ExitStack) -> Quantity:
         def page(browser: HubBrowser, path: str) -> None:
             assert browser.get(path).status_code == 200
 
-        console = ("/console", "/console?q=bank", "/console?q=bulk-00007", "/console/accounts/acme", "/console/health")
+        console = ("/console", "/console/accounts/acme", "/console/health")
+        searches = ("/console?q=bank", "/console?q=bulk-00007")  # a part of a name has no index
         return (
             *(Measure(f"page {path}", partial(page, olivia, path), times=TIMES) for path in console),
+            *(Measure(f"page {path}", partial(page, olivia, path), Growth.LINEAR, TIMES) for path in searches),
             Measure("page /console/migrations", partial(page, olivia, "/console/migrations"), times=TIMES),
             Measure("page /console/trail", partial(page, olivia, "/console/trail"), times=TIMES),
             Measure("page /accounts, of a user", partial(page, alice, "/accounts"), times=TIMES),
@@ -74,4 +76,4 @@ def quantity(harness: AppHarness, opened: ExitStack) -> Quantity:
             Measure("accounts show acme", partial(command, "accounts", "show", "acme"), times=3),
         )
 
-    return Quantity("accounts of an installation", (10, 100, 1_000, 10_000), grow, measures)
+    return Quantity("accounts of an installation", (100, 1_000, 10_000), grow, measures)

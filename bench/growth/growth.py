@@ -17,7 +17,7 @@ class Growth(Enum):
     CONSTANT = "constant"
     """The cost of a page: an index look-up, whose depth grows by a level or two."""
     LINEAR = "per item"
-    """The cost of a command that prints each item, or of a receipt that waits for each worker."""
+    """The cost of a command that prints each item, of a search in texts, or of a receipt that waits for each worker."""
 
     def most(self, size_ratio: float) -> float:
         """The largest ratio of costs. Up to 2.5 is noise, colder caches and a deeper index."""

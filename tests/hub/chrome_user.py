@@ -87,6 +87,10 @@ class ChromeUser:
         finally:
             self.chrome.implicitly_wait(PATIENCE_SECONDS)
 
+    def allow_scripts(self, allowed: bool) -> None:
+        """Whether the next pages run scripts. A browser as new does."""
+        self.chrome.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": not allowed})
+
     def press(self, words: str) -> None:
         """Click a button or link of `main` by its text, and wait for the next page."""
         before = self.find("html")

@@ -73,7 +73,6 @@ def test_member_sees_keys_but_cannot_create_one(user: ChromeUser) -> None:
     user.sign_in_once(BOB)
     user.go(KEYS)
     assert "Only owners and admins can create and revoke API keys." in user.text
-    user.chrome.implicitly_wait(0)
     assert user.is_absent("main form[method=post]")
     response = user.chrome.execute_async_script(
         "const [path, done] = arguments; const csrf = document.querySelector('[name=csrf]').value;"
@@ -182,7 +181,7 @@ def test_the_real_widget_shows_the_form_while_it_is_edited(user: ChromeUser) -> 
 
 def test_widget_page_shows_a_drawing_without_scripts(user: ChromeUser) -> None:
     user.sign_in_once(ALICE)
-    user.chrome.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": True})
+    user.allow_scripts(False)
     user.go("/widget")
     assert user.find(".preview svg").is_displayed()
     assert not user.find("iframe").is_displayed()
@@ -301,7 +300,7 @@ def focus(user: ChromeUser) -> str:
 @pytest.mark.parametrize("script", [True, False], ids=["with a script", "without"])
 def test_error_summary_has_the_focus_and_links_to_the_field(user: ChromeUser, script: bool) -> None:
     user.sign_in_once(OLIVIA)
-    user.chrome.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": not script})
+    user.allow_scripts(script)
     user.go("/console/accounts/globex")
     user.type("confirm-suspend", "another name")
     user.press("Suspend account")
@@ -309,14 +308,14 @@ def test_error_summary_has_the_focus_and_links_to_the_field(user: ChromeUser, sc
     assert focus(user).startswith("There is a problem")
     user.chrome.switch_to.active_element.find_element(By.TAG_NAME, "a").send_keys(Keys.ENTER)
     assert user.chrome.switch_to.active_element.get_attribute("id") == "confirm-suspend"
-    user.chrome.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": False})
+    user.allow_scripts(True)
     assert user.violations() == []
 
 
 @pytest.mark.parametrize("script", [True, False], ids=["with a script", "without"])
 def test_notice_has_the_focus_after_a_form_submission(user: ChromeUser, script: bool) -> None:
     user.sign_in_once(ALICE)
-    user.chrome.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": not script})
+    user.allow_scripts(script)
     user.go("/agents/new")
     user.type("name", "With focus")
     user.press("Create agent")
@@ -384,7 +383,7 @@ def test_form_is_restored_after_signing_in_again(user: ChromeUser, harness: AppH
 
 
 def test_pages_work_without_javascript_except_the_copy_button(user: ChromeUser) -> None:
-    user.chrome.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": True})
+    user.allow_scripts(False)
     user.sign_in(ALICE)
     user.go(NEW_KEY)
     user.type("name", "Without a script")
@@ -443,7 +442,7 @@ def test_migration_progress_updates_during_a_run(user: ChromeUser, harness: AppH
 
 def test_migration_page_refreshes_without_javascript(user: ChromeUser, harness: AppHarness) -> None:
     database = harness.services.directory.database
-    user.chrome.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": True})
+    user.allow_scripts(False)
     user.sign_in_once(OLIVIA)
     with migration_runs.executing(
         database, migration_runs.request(database, "test", migration_runs.RunRequest(("acme",)))

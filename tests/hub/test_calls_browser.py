@@ -29,7 +29,6 @@ from tests.support.waiting import wait_until
 ACCOUNT = "large-calls"
 KEYS = "/settings/api-keys"
 MAX_REQUESTS, MAX_PAGE_BYTES = 5, 30_000
-NO_SCRIPT = {"value": True}
 NEW_REQUEST = """
 INSERT INTO request_log (id, created_at, request_id, caller, kind, name, route, status, outcome, code, step,
                          milliseconds, address, agent)
@@ -89,10 +88,6 @@ def receipt_path(database: Engine, name: str) -> str:
     return f"/receipts/{value(database, of_name, name=name)}"
 
 
-def without_scripts(user: ChromeUser) -> None:
-    user.chrome.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", NO_SCRIPT)
-
-
 def rows(user: ChromeUser) -> list[str]:
     return [row.text for row in user.chrome.find_elements(By.CSS_SELECTOR, "#rows tbody tr")]
 
@@ -128,8 +123,7 @@ def test_reason_of_a_429_is_found_from_its_request_id_with_two_presses(
 ) -> None:
     request_id = value(database, "SELECT request_id FROM request_log WHERE outcome = 'limited' LIMIT 1")
     user.go("/")
-    if not script:
-        without_scripts(user)
+    user.allow_scripts(script)
     user.find(".side a[href='/requests']").click()  # 1
     user.enter("#find", request_id)  # 2
     assert user.find("h2").text == "The limit of the account was reached"
@@ -173,7 +167,7 @@ def test_newest_page_updates_without_moving_the_focus_and_can_be_paused(user: Ch
 
 
 def test_log_is_filtered_and_paged_without_a_script(user: ChromeUser) -> None:
-    without_scripts(user)
+    user.allow_scripts(False)
     user.go("/requests")
     assert "Updates every 5 seconds" not in user.text
     user.press("Rate limited")
@@ -206,8 +200,7 @@ def test_key_in_use_is_revoked_with_its_name_and_the_receipt_lists_each_worker(
     user: ChromeUser, database: Engine, script: bool
 ) -> None:
     name = "Server 5" if script else "Server 10"
-    if not script:
-        without_scripts(user)
+    user.allow_scripts(script)
     user.go(f"{key_path(database, name)}/revoke")
     assert user.find(".warning").text.startswith("In use: ")
     assert is_in_view(user, "main button.danger")

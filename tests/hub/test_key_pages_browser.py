@@ -93,7 +93,7 @@ def test_back_returns_to_the_same_row(user: ChromeUser) -> None:
 
 @pytest.mark.parametrize("script", [True, False])
 def test_keys_are_selected_and_paused_with_the_keyboard(user: ChromeUser, script: bool) -> None:
-    user.chrome.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": not script})
+    user.allow_scripts(script)
     user.go(f"{KEYS}?q=server+28&show=active&sort=name")
     boxes = user.chrome.find_elements(By.CSS_SELECTOR, "tbody [name=ids]")
     assert len(boxes) > 2
@@ -118,7 +118,7 @@ def test_keys_are_selected_and_paused_with_the_keyboard(user: ChromeUser, script
 
 
 def test_key_is_rotated_without_a_script(user: ChromeUser) -> None:
-    user.chrome.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": True})
+    user.allow_scripts(False)
     user.go(key_path(user, "Server 295"))
     user.press("Rotate…")
     user.press("Create new secret")

@@ -7,14 +7,8 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 
 from kataven.dev.personas import ALICE, OLIVIA
-from tests.hub.chrome_user import PHONE, ChromeUser
+from tests.hub.chrome_user import PATIENCE_SECONDS, PHONE, ChromeUser
 from tests.support.waiting import wait_until
-
-PATIENCE_SECONDS = 20
-
-
-def without_scripts(user: ChromeUser) -> None:
-    user.chrome.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": True})
 
 
 def background(user: ChromeUser) -> str:
@@ -24,8 +18,7 @@ def background(user: ChromeUser) -> str:
 @pytest.mark.parametrize("script", [True, False])
 def test_theme_is_switched_and_kept(user: ChromeUser, script: bool) -> None:
     user.sign_in_once(ALICE)
-    if not script:
-        without_scripts(user)
+    user.allow_scripts(script)
     user.go("/agents/new")
     light = background(user)
     user.type("name", "Not saved yet")
@@ -44,8 +37,7 @@ def test_theme_is_switched_and_kept(user: ChromeUser, script: bool) -> None:
 def test_phone_navigation_lists_every_entry(user: ChromeUser, script: bool) -> None:
     user.sign_in_once(ALICE)
     user.size(*PHONE)
-    if not script:
-        without_scripts(user)
+    user.allow_scripts(script)
     user.go("/agents")
     links = user.chrome.find_elements(By.CSS_SELECTOR, ".side a")
     assert len(links) >= 7
@@ -125,8 +117,7 @@ def test_status_tags_have_a_border_with_forced_colours(user: ChromeUser) -> None
 def test_back_shows_nothing_of_the_account_after_sign_out(user: ChromeUser, script: bool) -> None:
     user.sessions = {}  # the other tests keep theirs
     user.sign_in(ALICE)
-    if not script:
-        without_scripts(user)
+    user.allow_scripts(script)
     for path in ("/agents", "/settings/api-keys", "/audit-log"):
         user.go(path)
     user.find("details.menu summary").click()

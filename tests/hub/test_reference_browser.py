@@ -192,7 +192,7 @@ def test_reader_without_a_session_gets_a_link_to_sign_in(user: ChromeUser) -> No
 
 
 def test_page_is_complete_without_javascript(user: ChromeUser) -> None:
-    user.chrome.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": True})
+    user.allow_scripts(False)
     for size in reversed(SIZES.values()):
         user.size(*size)
         user.go("/docs")

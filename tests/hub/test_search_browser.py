@@ -171,7 +171,7 @@ def test_a_pasted_key_is_never_in_a_url_and_never_suggested(user: ChromeUser, pl
 
 
 def test_search_works_without_scripts(user: ChromeUser) -> None:
-    user.chrome.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": True})
+    user.allow_scripts(False)
     user.go(KEYS)
     user.chrome.find_element(By.LINK_TEXT, "Search").click()
     user.enter("#q", "Server 123")

@@ -2,26 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from http import HTTPStatus
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from flask import request
-from sqlalchemy.orm import Session
 from werkzeug.wrappers import Response as AnyResponse
 
-from kataven.account import audit, search
+from kataven.account import search
 from kataven.account.errors import NotFound
-from kataven.account.models import ApiKey
-from kataven.account.search import FoundSecret
 from kataven.hub.console.lists import MAX_TEXT_LENGTH
 from kataven.hub.page_blueprint import OPERATORS, HubRequest, PageBlueprint, render, see_other
-from kataven.hub.pages.search import Result, describe, has_usage, too_many_lookups
-from kataven.hub.secret_text import MAX_SECRET_LENGTH, has_secret, key_in
-from kataven.hub.session_middleware import spend_session_budget
+from kataven.hub.pages.search import (
+    Result,
+    describe,
+    explain_secret_in_url,
+    has_usage,
+    revoked_by,
+    show_owner_of_secret,
+)
+from kataven.hub.secret_text import has_secret
 from kataven.identity import token as tokens
 from kataven.identity.errors import MalformedToken
 from kataven.identity.token import is_account_name
-from kataven.ratelimit.budget import AddressBudgetKind
 from kataven.system import accounts
 from kataven.usage import requests
 
@@ -37,8 +39,7 @@ def show_operator_search(hub_request: HubRequest) -> AnyResponse:
     if has_secret(text) or has_secret(account):
         return see_other(f"{HOME}?problem=secret")
     if request.args.get("problem") == "secret":
-        hub_request.problem = "secret_in_url"
-        return render("console/search.html", HTTPStatus.BAD_REQUEST, text="", refused=True)
+        return explain_secret_in_url(hub_request, "console/search.html")
     if account:
         results, problem = _request_of_account(hub_request, account, text)
         return render(
@@ -51,31 +52,21 @@ def show_operator_search(hub_request: HubRequest) -> AnyResponse:
 @blueprint.form(HOME, OPERATORS, has_secret=True)
 def find_key_of_any_account(hub_request: HubRequest) -> AnyResponse:
     """The prefix of the secret names the account."""
-    wait = spend_session_budget(hub_request, AddressBudgetKind.HUB_SECRETS)
-    if wait is not None:
-        return too_many_lookups("console/search.html", wait)
-    text = request.form.get("secret", "")
-    if not text.strip() or len(text) > MAX_SECRET_LENGTH:
-        problem = f"Paste one key, with at most {MAX_SECRET_LENGTH:,} characters" if text.strip() else "Paste a key"
-        return render("console/search.html", HTTPStatus.BAD_REQUEST, text="", problems={"secret": problem})
-    secret = key_in(text)
-    account = _account_of(secret)
-    candidates = hub_request.services.issuer.candidates(secret)
-    record = None if account is None else hub_request.services.directory.read(account)
-    found, by = None, None
-    if record is not None:
-        with hub_request.services.registry.reading(record.tenant) as session:
-            found = search.by_hash(session, candidates)
-            by = _revoked_by(session, found)
-    described = describe(
-        found,
-        secret,
-        by,
-        may_rotate=False,
-        keys_path=f"/console/accounts/{account}/keys",
-        widget_keys_path=None,
-    )
-    return render("console/search.html", text="", secret=described, secret_account=None if record is None else record)
+
+    def find(secret: str) -> Mapping[str, Any]:
+        account = _account_of(secret)
+        candidates = hub_request.services.issuer.candidates(secret)
+        record = None if account is None else hub_request.services.directory.read(account)
+        found, by = None, None
+        if record is not None:
+            with hub_request.services.registry.reading(record.tenant) as session:
+                found = search.by_hash(session, candidates)
+                by = revoked_by(session, found)
+        keys_path = f"/console/accounts/{account}/keys"
+        described = describe(found, secret, by, may_rotate=False, keys_path=keys_path, widget_keys_path=None)
+        return {"secret": described, "secret_account": record}
+
+    return show_owner_of_secret(hub_request, "console/search.html", find)
 
 
 @blueprint.form(f"{HOME}/suggest", OPERATORS, while_typing=True)
@@ -116,12 +107,6 @@ def _request_of_account(
             return (), {}
         detail = f"{logged.status} {logged.code} · {logged.name} · {logged.created_at:%Y-%m-%d %H:%M:%S} UTC"
         return [Result("Request", logged.route, f"/console/accounts/{account}", detail)], {}
-
-
-def _revoked_by(session: Session, found: FoundSecret | None) -> str | None:
-    if found is None or not isinstance(found.key, ApiKey) or found.key.disabled_at is None:
-        return None
-    return audit.revoked_by(session, "api_key.revoked", {found.key.id: found.key.disabled_at}).get(str(found.key.id))
 
 
 def _account_of(secret: str) -> str | None:

@@ -6,15 +6,14 @@ hashed with the peppers and looked up in the account. It is not logged, stored o
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from http import HTTPStatus
+from typing import Any
 
-from flask import current_app, request
+from flask import request
 from sqlalchemy.orm import Session
-from werkzeug.exceptions import HTTPException
-from werkzeug.routing import RequestRedirect
 from werkzeug.wrappers import Response as AnyResponse
 
 from kataven.account import audit, search
@@ -22,15 +21,9 @@ from kataven.account.errors import NotFound
 from kataven.account.key_status import KeyStatus, status
 from kataven.account.models import ApiKey, WidgetKey
 from kataven.account.search import Found, FoundSecret
-from kataven.hub.page_blueprint import (
-    MANAGERS,
-    MEMBERS,
-    HubRequest,
-    PageBlueprint,
-    access_of,
-    render,
-    see_other,
-)
+from kataven.hub.formatting import RECEIPTS, pluralize
+from kataven.hub.page_blueprint import MEMBERS, HubRequest, PageBlueprint, render, see_other
+from kataven.hub.pages.requests import filters
 from kataven.hub.secret_text import MAX_SECRET_LENGTH, has_secret, key_in
 from kataven.hub.session_middleware import spend_session_budget
 from kataven.hub.sign_in import accounts_of
@@ -81,8 +74,7 @@ def show_search(hub_request: HubRequest) -> AnyResponse:
     if has_secret(text):
         return see_other(IN_URL)  # a redirect, so that the browser's history does not keep the URL
     if request.args.get("problem") == "secret":
-        hub_request.problem = "secret_in_url"
-        return render("search.html", HTTPStatus.BAD_REQUEST, text="", refused=True)
+        return explain_secret_in_url(hub_request, "search.html")
     results, more = _results(hub_request, text, PER_KIND)
     return render("search.html", text=text, results=results, more=more, asked=bool(text))
 
@@ -90,22 +82,15 @@ def show_search(hub_request: HubRequest) -> AnyResponse:
 @blueprint.form(HOME, MEMBERS, has_secret=True)
 def find_secret(hub_request: HubRequest) -> AnyResponse:
     """Shows which key of this account a secret belongs to. For every other text, the same sentence at the same cost."""
-    wait = spend_session_budget(hub_request, AddressBudgetKind.HUB_SECRETS)
-    if wait is not None:
-        return too_many_lookups("search.html", wait)
-    text = request.form.get("secret", "")
-    if not text.strip() or len(text) > MAX_SECRET_LENGTH:
-        problem = f"Paste one key, with at most {MAX_SECRET_LENGTH:,} characters" if text.strip() else "Paste a key"
-        return render("search.html", HTTPStatus.BAD_REQUEST, text="", problems={"secret": problem})
-    secret = key_in(text)
-    candidates = hub_request.services.issuer.candidates(secret)
-    with hub_request.reading() as session:
-        found = search.by_hash(session, candidates)
-        by = None
-        if found is not None and isinstance(found.key, ApiKey) and found.key.disabled_at is not None:
-            actors = audit.revoked_by(session, "api_key.revoked", {found.key.id: found.key.disabled_at})
-            by = actors.get(str(found.key.id))
-    return render("search.html", text="", secret=describe(found, secret, by, may_rotate=hub_request.may_manage))
+
+    def find(secret: str) -> Mapping[str, Any]:
+        candidates = hub_request.services.issuer.candidates(secret)
+        with hub_request.reading() as session:
+            found = search.by_hash(session, candidates)
+            by = revoked_by(session, found)
+        return {"secret": describe(found, secret, by, may_rotate=hub_request.may_manage)}
+
+    return show_owner_of_secret(hub_request, "search.html", find)
 
 
 @blueprint.form(f"{HOME}/suggest", MEMBERS, while_typing=True)
@@ -118,26 +103,49 @@ def suggest(hub_request: HubRequest) -> AnyResponse:
     return render("search_results.html", results=results, more=more, asked=bool(text), text=text)
 
 
-def too_many_lookups(template: str, seconds: int) -> AnyResponse:
-    """The page, with the seconds until the next lookup."""
-    words = (
-        f"You looked up too many keys within a minute. Try again in {seconds} {'second' if seconds == 1 else 'seconds'}"
-    )
-    response = render(template, HTTPStatus.TOO_MANY_REQUESTS, text="", problems={"secret": words})
-    response.headers["Retry-After"] = str(seconds)
-    return response
+def explain_secret_in_url(hub_request: HubRequest, template: str) -> AnyResponse:
+    """The search page with the reason why a secret in its URL was not looked up."""
+    hub_request.problem = "secret_in_url"
+    return render(template, HTTPStatus.BAD_REQUEST, text="", refused=True)
+
+
+def show_owner_of_secret(
+    hub_request: HubRequest, template: str, find: Callable[[str], Mapping[str, Any]]
+) -> AnyResponse:
+    """The search page with the result for the pasted secret, or with the reason why it was not looked up.
+
+    `find` returns the values for the template: `secret` is a SecretResult.
+    """
+    wait = spend_session_budget(hub_request, AddressBudgetKind.HUB_SECRETS)
+    if wait is not None:
+        problem = f"You looked up too many keys within a minute. Try again in {pluralize(wait, 'second')}"
+        response = render(template, HTTPStatus.TOO_MANY_REQUESTS, text="", problems={"secret": problem})
+        response.headers["Retry-After"] = str(wait)
+        return response
+    text = request.form.get("secret", "")
+    if not text.strip() or len(text) > MAX_SECRET_LENGTH:
+        problem = f"Paste one key, with at most {MAX_SECRET_LENGTH:,} characters" if text.strip() else "Paste a key"
+        return render(template, HTTPStatus.BAD_REQUEST, text="", problems={"secret": problem})
+    return render(template, text="", **find(key_in(text)))
+
+
+def revoked_by(session: Session, found: FoundSecret | None) -> str | None:
+    """The actor who revoked the API key that was found."""
+    if found is None or not isinstance(found.key, ApiKey) or found.key.disabled_at is None:
+        return None
+    return audit.revoked_by(session, "api_key.revoked", {found.key.id: found.key.disabled_at}).get(str(found.key.id))
 
 
 def describe(
     found: FoundSecret | None,
     secret: str,
-    revoked_by: str | None,
+    by: str | None,
     *,
     may_rotate: bool,
     keys_path: str = "/settings/api-keys",
     widget_keys_path: str | None = "/settings/widget-keys",
 ) -> SecretResult:
-    """What the page says about a secret."""
+    """What the page shows about a secret. `by` is the actor who revoked its key."""
     if found is None:
         return SecretResult(
             "No key of this account has this secret" if _is_complete(secret) else "This is not a complete key",
@@ -181,7 +189,7 @@ def describe(
         advice,
         f"{path}/rotate" if may_rotate and not is_over else None,
         key.disabled_at,
-        revoked_by,
+        by,
     )
 
 
@@ -236,30 +244,24 @@ def _logged(hub_request: HubRequest, session: Session, text: str) -> Sequence[Re
     if not hub_request.may_manage:
         return results
     usage = hub_request.services.usage
-    if usage is not None and has_usage(hub_request.account.tenant) and _is_page(path := f"/requests/{text}"):
+    if usage is not None and has_usage(hub_request.account.tenant):
         try:
             logged = requests.find(session, text, hub_request.services.usage_policy.log_hours)
         except NotFound:
             pass
         else:
-            results.append(Result("Request", logged.route, path, f"{logged.status} {logged.code}".strip()))
+            results.append(
+                Result("Request", logged.route, filters.by_request_id(text), f"{logged.status} {logged.code}".strip())
+            )
     event_id = search.id_in(text)
-    if event_id is not None and _is_page(path := f"/receipts/{event_id}"):
+    if event_id is not None:
         event = search.receipt(session, event_id)
         if event is not None:
-            results.append(Result("Receipt", str(event.detail.get("name") or event.action), path, event.action))
+            name = str(event.detail.get("name") or event.action)
+            results.append(Result("Receipt", name, f"{RECEIPTS}{event_id}", event.action))
     return results
 
 
 def has_usage(tenant: Tenant) -> bool:
     """Whether the account's database has the tables of usage, according to the directory."""
     return tenant.revision is None or tenant.revision >= USAGE_SINCE
-
-
-def _is_page(path: str) -> bool:
-    """Whether the Hub has a page at this path for owners and admins."""
-    try:
-        endpoint, _ = current_app.url_map.bind("").match(path, method="GET")
-    except (HTTPException, RequestRedirect):
-        return False
-    return access_of(current_app.view_functions[endpoint]) in (MEMBERS, MANAGERS)
