@@ -218,7 +218,7 @@ def test_members_see_neither_addresses_nor_users(
     log(
         postgres,
         observed(now - 9, user, path="/v1/private", address="198.51.100.99", status=403, request_id=of_user),
-        observed(now - 8, key, path="/v1/private", address="198.51.100.98", request_id=request_id, agent="acme-agent/1"),
+        observed(now - 8, key, path="/v1/private", address="198.51.100.98", request_id=request_id, agent="acme-bot/1"),
     )
     for path in ("/requests?route=GET+/v1/private", f"/requests/{request_id}"):
         assert "198.51.100.98" in alice.get(path).text
@@ -226,8 +226,8 @@ def test_members_see_neither_addresses_nor_users(
         assert page.status_code == 200
         assert "198.51.100" not in page.text
         assert "Someone In Particular" not in page.text
-        assert "acme-agent" in alice.get(path).text or "?" in path, "the list has no user agents"
-        assert "acme-agent" not in page.text
+        assert "acme-bot" in alice.get(path).text or "?" in path, "the list has no user agents"
+        assert "acme-bot" not in page.text
     assert "Visible to members" in bob.get("/requests?route=GET+/v1/private").text
     assert "A user" in bob.get("/requests?route=GET+/v1/private").text
     assert "Someone In Particular" in alice.get("/requests?route=GET+/v1/private").text
