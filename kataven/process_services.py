@@ -77,7 +77,7 @@ def build_services(settings: Settings, app_name: str) -> Services:
     else:  # this process has no peppers
         from kataven.authservice.client import RemoteIssuer, RemoteVerifier  # loads gRPC
 
-        verifier, issuer = RemoteVerifier(auth_service), RemoteIssuer(auth_service)
+        verifier, issuer = RemoteVerifier(auth_service, parts.directory.version), RemoteIssuer(auth_service)
     last_used = last_used_tracker.LastUsedTracker(partial(_store_last_used, parts.sessions, parts.revocation))
     # A worker acknowledges a key's revocation only after it has stored the key's first use on this worker, if any, so
     # that the revoking process can tell whether the key was ever used. This waits up to 50 ms, only at a first use.

@@ -8,6 +8,7 @@ import pytest
 from sqlalchemy import make_url, text
 
 from kataven import assembly, settings
+from kataven.authservice.remembered_accounts import RememberingVerifier
 from kataven.dev.personas import ALICE
 from kataven.identity.credential import ApiKeyCredential, JwtCredential
 from kataven.identity.verifier import LocalVerifier
@@ -45,6 +46,19 @@ def test_cache_miss_queries_the_account_and_the_key(
     before = proxy.round_trips
     verifier.verify(credential)
     assert proxy.round_trips - before == 2
+
+
+def test_cache_miss_of_the_auth_service_queries_the_key_only_if_the_account_is_confirmed(
+    harness: AppHarness, verifier: LocalVerifier, proxy: CountingProxy
+) -> None:
+    remembering = RememberingVerifier(verifier)
+    credential = ApiKeyCredential(harness.new_key("acme"), "acme")
+    remembering.verify(credential)  # connects
+    version = harness.services.directory.version("acme")
+    for confirmed, round_trips in ((b"", 2), (b"another", 2), (version, 1)):
+        before = proxy.round_trips
+        remembering.verify(credential, confirmed or b"")
+        assert proxy.round_trips - before == round_trips
 
 
 def test_a_users_token_queries_the_account_and_the_users_cutoffs_in_one_statement(

@@ -35,7 +35,7 @@ def compare(harness: AppHarness, folder: Path, rounds: int) -> bool:
     assert record is not None
     tenant = record.tenant
     address = f"127.0.0.1:{free_port()}"
-    remote = RemoteVerifier(connection := AuthServiceChannel(address))
+    remote = RemoteVerifier(connection := AuthServiceChannel(address), parts.directory.version)
     key_id = verifier.verify(credential).id
     dsn = tenant.url.set(drivername="postgresql").render_as_string(hide_password=False)
 

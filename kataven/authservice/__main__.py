@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import grpc
 
 from kataven import assembly, logs, settings
+from kataven.authservice.remembered_accounts import RememberingVerifier
 from kataven.authservice.server import AuthServer, AuthService
 from kataven.authservice.tls import TlsFiles
 from kataven.settings import Settings, SettingsError
@@ -50,12 +51,12 @@ def serve(configured: Settings) -> None:
     telemetry = assembly.telemetry(configured, "kataven-auth", lambda outcome, n: None)  # it has no metrics endpoint
     parts = assembly.foundation(configured)
     histories = HistoryWatch(parts.directory.database, parts.histories)
-    service = AuthService(assembly.local_verifier(configured, parts), assembly.local_issuer(configured))
+    # This process takes no lease, so its directory caches nothing. With a cache, it might not have evicted an entry yet
+    # when a worker that already has calls it, and return a stale result for that worker to cache.
+    verifier = RememberingVerifier(assembly.local_verifier(configured, parts))
+    service = AuthService(verifier, assembly.local_issuer(configured))
     tls = TlsFiles(*configured.auth_tls) if configured.auth_tls else None
     server = AuthServer(service, configured.auth_bind, tls, _interceptors(telemetry))
-    # This process takes no lease, so it caches nothing and queries the databases for every call. With a cache, it might
-    # not have evicted an entry yet when a worker that already has calls it, and return a stale result for that worker
-    # to cache.
     if telemetry is not None:
         telemetry.start()
     parts.registry.start()

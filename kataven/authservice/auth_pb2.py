@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1ekataven/authservice/auth.proto\x12\x0fkataven.auth.v1\"^\n\rVerifyRequest\x12-\n\x04kind\x18\x01 \x01(\x0e\x32\x1f.kataven.auth.v1.CredentialKind\x12\r\n\x05token\x18\x02 \x01(\t\x12\x0f\n\x07\x61\x63\x63ount\x18\x03 \x01(\t\"\xea\x01\n\x0eVerifyResponse\x12/\n\tprincipal\x18\x01 \x01(\x0b\x32\x1a.kataven.auth.v1.PrincipalH\x00\x12+\n\x07refusal\x18\x02 \x01(\x0b\x32\x18.kataven.auth.v1.RefusalH\x00\x12\x33\n\x0bunavailable\x18\x03 \x01(\x0b\x32\x1c.kataven.auth.v1.UnavailableH\x00\x12:\n\x14restricted_principal\x18\x04 \x01(\x0b\x32\x1a.kataven.auth.v1.PrincipalH\x00\x42\t\n\x07outcome\"\xd1\x03\n\tPrincipal\x12-\n\x04kind\x18\x01 \x01(\x0e\x32\x1f.kataven.auth.v1.CredentialKind\x12\x0f\n\x07\x61\x63\x63ount\x18\x02 \x01(\t\x12\n\n\x02id\x18\x03 \x01(\t\x12\x0c\n\x04name\x18\x04 \x01(\t\x12\x11\n\x04role\x18\x05 \x01(\tH\x00\x88\x01\x01\x12\x17\n\nexpires_at\x18\x06 \x01(\x01H\x01\x88\x01\x01\x12\x36\n\x06limits\x18\x07 \x03(\x0b\x32&.kataven.auth.v1.Principal.LimitsEntry\x12,\n\x06scopes\x18\x08 \x01(\x0b\x32\x17.kataven.auth.v1.ScopesH\x02\x88\x01\x01\x12\x19\n\x11\x61llowed_addresses\x18\t \x03(\t\x12\x18\n\x10\x64\x65nied_addresses\x18\n \x03(\t\x12\x15\n\rfrom_browsers\x18\x0b \x01(\x08\x12\x1a\n\x12\x63ompletes_rotation\x18\x0c \x01(\t\x12\x13\n\x06person\x18\r \x01(\tH\x03\x88\x01\x01\x1a-\n\x0bLimitsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x03:\x02\x38\x01\x42\x07\n\x05_roleB\r\n\x0b_expires_atB\t\n\x07_scopesB\t\n\x07_person\"\x17\n\x06Scopes\x12\r\n\x05names\x18\x01 \x03(\t\"J\n\x07Refusal\x12\x0c\n\x04\x63ode\x18\x01 \x01(\t\x12\x0e\n\x06\x64\x65tail\x18\x02 \x01(\t\x12\x11\n\tsecret_id\x18\x03 \x01(\t\x12\x0e\n\x06\x63\x61ller\x18\x04 \x01(\t\"H\n\x0bUnavailable\x12\x0e\n\x06\x64\x65tail\x18\x01 \x01(\t\x12\x1b\n\x13retry_after_seconds\x18\x02 \x01(\r\x12\x0c\n\x04\x63ode\x18\x03 \x01(\t\",\n\x07KeyHash\x12\x11\n\tpepper_id\x18\x01 \x01(\t\x12\x0e\n\x06\x64igest\x18\x02 \x01(\x0c\"j\n\x0cIssueRequest\x12(\n\x04kind\x18\x01 \x01(\x0e\x32\x1a.kataven.auth.v1.TokenKind\x12\x0f\n\x07\x61\x63\x63ount\x18\x02 \x01(\t\x12\x0c\n\x04seed\x18\x03 \x01(\x0c\x12\x11\n\tpepper_id\x18\x04 \x01(\t\"S\n\rIssueResponse\x12\x0c\n\x04text\x18\x01 \x01(\t\x12&\n\x04hash\x18\x02 \x01(\x0b\x32\x18.kataven.auth.v1.KeyHash\x12\x0c\n\x04hint\x18\x03 \x01(\t\"\"\n\x11\x43\x61ndidatesRequest\x12\r\n\x05token\x18\x01 \x01(\t\"B\n\x12\x43\x61ndidatesResponse\x12,\n\ncandidates\x18\x01 \x03(\x0b\x32\x18.kataven.auth.v1.KeyHash*g\n\x0e\x43redentialKind\x12\x1f\n\x1b\x43REDENTIAL_KIND_UNSPECIFIED\x10\x00\x12\x1b\n\x17\x43REDENTIAL_KIND_API_KEY\x10\x01\x12\x17\n\x13\x43REDENTIAL_KIND_JWT\x10\x02*Z\n\tTokenKind\x12\x1a\n\x16TOKEN_KIND_UNSPECIFIED\x10\x00\x12\x16\n\x12TOKEN_KIND_API_KEY\x10\x01\x12\x19\n\x15TOKEN_KIND_WIDGET_KEY\x10\x02\x32\xf0\x01\n\x04\x41uth\x12I\n\x06Verify\x12\x1e.kataven.auth.v1.VerifyRequest\x1a\x1f.kataven.auth.v1.VerifyResponse\x12\x46\n\x05Issue\x12\x1d.kataven.auth.v1.IssueRequest\x1a\x1e.kataven.auth.v1.IssueResponse\x12U\n\nCandidates\x12\".kataven.auth.v1.CandidatesRequest\x1a#.kataven.auth.v1.CandidatesResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1ekataven/authservice/auth.proto\x12\x0fkataven.auth.v1\"w\n\rVerifyRequest\x12-\n\x04kind\x18\x01 \x01(\x0e\x32\x1f.kataven.auth.v1.CredentialKind\x12\r\n\x05token\x18\x02 \x01(\t\x12\x0f\n\x07\x61\x63\x63ount\x18\x03 \x01(\t\x12\x17\n\x0f\x61\x63\x63ount_version\x18\x04 \x01(\x0c\"\xea\x01\n\x0eVerifyResponse\x12/\n\tprincipal\x18\x01 \x01(\x0b\x32\x1a.kataven.auth.v1.PrincipalH\x00\x12+\n\x07refusal\x18\x02 \x01(\x0b\x32\x18.kataven.auth.v1.RefusalH\x00\x12\x33\n\x0bunavailable\x18\x03 \x01(\x0b\x32\x1c.kataven.auth.v1.UnavailableH\x00\x12:\n\x14restricted_principal\x18\x04 \x01(\x0b\x32\x1a.kataven.auth.v1.PrincipalH\x00\x42\t\n\x07outcome\"\xd1\x03\n\tPrincipal\x12-\n\x04kind\x18\x01 \x01(\x0e\x32\x1f.kataven.auth.v1.CredentialKind\x12\x0f\n\x07\x61\x63\x63ount\x18\x02 \x01(\t\x12\n\n\x02id\x18\x03 \x01(\t\x12\x0c\n\x04name\x18\x04 \x01(\t\x12\x11\n\x04role\x18\x05 \x01(\tH\x00\x88\x01\x01\x12\x17\n\nexpires_at\x18\x06 \x01(\x01H\x01\x88\x01\x01\x12\x36\n\x06limits\x18\x07 \x03(\x0b\x32&.kataven.auth.v1.Principal.LimitsEntry\x12,\n\x06scopes\x18\x08 \x01(\x0b\x32\x17.kataven.auth.v1.ScopesH\x02\x88\x01\x01\x12\x19\n\x11\x61llowed_addresses\x18\t \x03(\t\x12\x18\n\x10\x64\x65nied_addresses\x18\n \x03(\t\x12\x15\n\rfrom_browsers\x18\x0b \x01(\x08\x12\x1a\n\x12\x63ompletes_rotation\x18\x0c \x01(\t\x12\x13\n\x06person\x18\r \x01(\tH\x03\x88\x01\x01\x1a-\n\x0bLimitsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x03:\x02\x38\x01\x42\x07\n\x05_roleB\r\n\x0b_expires_atB\t\n\x07_scopesB\t\n\x07_person\"\x17\n\x06Scopes\x12\r\n\x05names\x18\x01 \x03(\t\"J\n\x07Refusal\x12\x0c\n\x04\x63ode\x18\x01 \x01(\t\x12\x0e\n\x06\x64\x65tail\x18\x02 \x01(\t\x12\x11\n\tsecret_id\x18\x03 \x01(\t\x12\x0e\n\x06\x63\x61ller\x18\x04 \x01(\t\"H\n\x0bUnavailable\x12\x0e\n\x06\x64\x65tail\x18\x01 \x01(\t\x12\x1b\n\x13retry_after_seconds\x18\x02 \x01(\r\x12\x0c\n\x04\x63ode\x18\x03 \x01(\t\",\n\x07KeyHash\x12\x11\n\tpepper_id\x18\x01 \x01(\t\x12\x0e\n\x06\x64igest\x18\x02 \x01(\x0c\"j\n\x0cIssueRequest\x12(\n\x04kind\x18\x01 \x01(\x0e\x32\x1a.kataven.auth.v1.TokenKind\x12\x0f\n\x07\x61\x63\x63ount\x18\x02 \x01(\t\x12\x0c\n\x04seed\x18\x03 \x01(\x0c\x12\x11\n\tpepper_id\x18\x04 \x01(\t\"S\n\rIssueResponse\x12\x0c\n\x04text\x18\x01 \x01(\t\x12&\n\x04hash\x18\x02 \x01(\x0b\x32\x18.kataven.auth.v1.KeyHash\x12\x0c\n\x04hint\x18\x03 \x01(\t\"\"\n\x11\x43\x61ndidatesRequest\x12\r\n\x05token\x18\x01 \x01(\t\"B\n\x12\x43\x61ndidatesResponse\x12,\n\ncandidates\x18\x01 \x03(\x0b\x32\x18.kataven.auth.v1.KeyHash*g\n\x0e\x43redentialKind\x12\x1f\n\x1b\x43REDENTIAL_KIND_UNSPECIFIED\x10\x00\x12\x1b\n\x17\x43REDENTIAL_KIND_API_KEY\x10\x01\x12\x17\n\x13\x43REDENTIAL_KIND_JWT\x10\x02*Z\n\tTokenKind\x12\x1a\n\x16TOKEN_KIND_UNSPECIFIED\x10\x00\x12\x16\n\x12TOKEN_KIND_API_KEY\x10\x01\x12\x19\n\x15TOKEN_KIND_WIDGET_KEY\x10\x02\x32\xf0\x01\n\x04\x41uth\x12I\n\x06Verify\x12\x1e.kataven.auth.v1.VerifyRequest\x1a\x1f.kataven.auth.v1.VerifyResponse\x12\x46\n\x05Issue\x12\x1d.kataven.auth.v1.IssueRequest\x1a\x1e.kataven.auth.v1.IssueResponse\x12U\n\nCandidates\x12\".kataven.auth.v1.CandidatesRequest\x1a#.kataven.auth.v1.CandidatesResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -33,34 +33,34 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_PRINCIPAL_LIMITSENTRY']._loaded_options = None
   _globals['_PRINCIPAL_LIMITSENTRY']._serialized_options = b'8\001'
-  _globals['_CREDENTIALKIND']._serialized_start=1370
-  _globals['_CREDENTIALKIND']._serialized_end=1473
-  _globals['_TOKENKIND']._serialized_start=1475
-  _globals['_TOKENKIND']._serialized_end=1565
+  _globals['_CREDENTIALKIND']._serialized_start=1395
+  _globals['_CREDENTIALKIND']._serialized_end=1498
+  _globals['_TOKENKIND']._serialized_start=1500
+  _globals['_TOKENKIND']._serialized_end=1590
   _globals['_VERIFYREQUEST']._serialized_start=51
-  _globals['_VERIFYREQUEST']._serialized_end=145
-  _globals['_VERIFYRESPONSE']._serialized_start=148
-  _globals['_VERIFYRESPONSE']._serialized_end=382
-  _globals['_PRINCIPAL']._serialized_start=385
-  _globals['_PRINCIPAL']._serialized_end=850
-  _globals['_PRINCIPAL_LIMITSENTRY']._serialized_start=759
-  _globals['_PRINCIPAL_LIMITSENTRY']._serialized_end=804
-  _globals['_SCOPES']._serialized_start=852
-  _globals['_SCOPES']._serialized_end=875
-  _globals['_REFUSAL']._serialized_start=877
-  _globals['_REFUSAL']._serialized_end=951
-  _globals['_UNAVAILABLE']._serialized_start=953
-  _globals['_UNAVAILABLE']._serialized_end=1025
-  _globals['_KEYHASH']._serialized_start=1027
-  _globals['_KEYHASH']._serialized_end=1071
-  _globals['_ISSUEREQUEST']._serialized_start=1073
-  _globals['_ISSUEREQUEST']._serialized_end=1179
-  _globals['_ISSUERESPONSE']._serialized_start=1181
-  _globals['_ISSUERESPONSE']._serialized_end=1264
-  _globals['_CANDIDATESREQUEST']._serialized_start=1266
-  _globals['_CANDIDATESREQUEST']._serialized_end=1300
-  _globals['_CANDIDATESRESPONSE']._serialized_start=1302
-  _globals['_CANDIDATESRESPONSE']._serialized_end=1368
-  _globals['_AUTH']._serialized_start=1568
-  _globals['_AUTH']._serialized_end=1808
+  _globals['_VERIFYREQUEST']._serialized_end=170
+  _globals['_VERIFYRESPONSE']._serialized_start=173
+  _globals['_VERIFYRESPONSE']._serialized_end=407
+  _globals['_PRINCIPAL']._serialized_start=410
+  _globals['_PRINCIPAL']._serialized_end=875
+  _globals['_PRINCIPAL_LIMITSENTRY']._serialized_start=784
+  _globals['_PRINCIPAL_LIMITSENTRY']._serialized_end=829
+  _globals['_SCOPES']._serialized_start=877
+  _globals['_SCOPES']._serialized_end=900
+  _globals['_REFUSAL']._serialized_start=902
+  _globals['_REFUSAL']._serialized_end=976
+  _globals['_UNAVAILABLE']._serialized_start=978
+  _globals['_UNAVAILABLE']._serialized_end=1050
+  _globals['_KEYHASH']._serialized_start=1052
+  _globals['_KEYHASH']._serialized_end=1096
+  _globals['_ISSUEREQUEST']._serialized_start=1098
+  _globals['_ISSUEREQUEST']._serialized_end=1204
+  _globals['_ISSUERESPONSE']._serialized_start=1206
+  _globals['_ISSUERESPONSE']._serialized_end=1289
+  _globals['_CANDIDATESREQUEST']._serialized_start=1291
+  _globals['_CANDIDATESREQUEST']._serialized_end=1325
+  _globals['_CANDIDATESRESPONSE']._serialized_start=1327
+  _globals['_CANDIDATESRESPONSE']._serialized_end=1393
+  _globals['_AUTH']._serialized_start=1593
+  _globals['_AUTH']._serialized_end=1833
 # @@protoc_insertion_point(module_scope)

@@ -26,14 +26,16 @@ TOKEN_KIND_API_KEY: TokenKind
 TOKEN_KIND_WIDGET_KEY: TokenKind
 
 class VerifyRequest(_message.Message):
-    __slots__ = ("kind", "token", "account")
+    __slots__ = ("kind", "token", "account", "account_version")
     KIND_FIELD_NUMBER: _ClassVar[int]
     TOKEN_FIELD_NUMBER: _ClassVar[int]
     ACCOUNT_FIELD_NUMBER: _ClassVar[int]
+    ACCOUNT_VERSION_FIELD_NUMBER: _ClassVar[int]
     kind: CredentialKind
     token: str
     account: str
-    def __init__(self, kind: _Optional[_Union[CredentialKind, str]] = ..., token: _Optional[str] = ..., account: _Optional[str] = ...) -> None: ...
+    account_version: bytes
+    def __init__(self, kind: _Optional[_Union[CredentialKind, str]] = ..., token: _Optional[str] = ..., account: _Optional[str] = ..., account_version: _Optional[bytes] = ...) -> None: ...
 
 class VerifyResponse(_message.Message):
     __slots__ = ("principal", "refusal", "unavailable", "restricted_principal")

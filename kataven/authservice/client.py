@@ -19,8 +19,8 @@ from kataven.authservice import auth_pb2 as pb
 from kataven.authservice import codec
 from kataven.authservice.tls import TlsFiles
 from kataven.identity import token as tokens
-from kataven.identity.credential import Credential
-from kataven.identity.errors import VerifierUnavailable
+from kataven.identity.credential import ApiKeyCredential, Credential
+from kataven.identity.errors import InvalidCredential, VerifierUnavailable
 from kataven.identity.issuer import IssuedKey, Seed, UnknownPepper
 from kataven.identity.peppers import KeyHash
 from kataven.identity.principal import Principal
@@ -45,6 +45,7 @@ CHANNEL_OPTIONS = [
 
 Response = TypeVar("Response", bound=Message)
 ObserveCall = Callable[[str, str, float], None]
+AccountVersion = Callable[[str], bytes | None]
 
 
 class AuthServiceChannel:
@@ -125,13 +126,22 @@ class AuthServiceChannel:
 
 
 class RemoteVerifier:
-    """Verifies credentials through the auth-service."""
+    """Verifies credentials through the auth-service.
 
-    def __init__(self, channel: AuthServiceChannel) -> None:
+    `account_version` returns the version of an account, and None for an unknown account, whose keys are rejected
+    without the service. It may use only caches of the guard that protects the results of this verifier. Raises
+    VerifierUnavailable. By default, no version is sent, and the service reads the account for each key.
+    """
+
+    def __init__(self, channel: AuthServiceChannel, account_version: AccountVersion = lambda _: b"") -> None:
         self._channel = channel
+        self._account_version = account_version
 
     def verify(self, credential: Credential) -> Principal:
-        response = self._channel.call(codec.VERIFY, codec.credential_out(credential), pb.VerifyResponse)
+        version = self._account_version(credential.account) if isinstance(credential, ApiKeyCredential) else b""
+        if version is None:
+            raise InvalidCredential
+        response = self._channel.call(codec.VERIFY, codec.credential_out(credential, version), pb.VerifyResponse)
         try:
             principal = codec.principal_in(response)
         except codec.UnknownMessage as error:

@@ -43,9 +43,11 @@ UNAVAILABLE = {kind.code: kind for kind in (errors.VerifierUnavailable, errors.A
 """The errors for an unavailable verifier, by code."""
 
 
-def credential_out(credential: Credential) -> pb.VerifyRequest:
+def credential_out(credential: Credential, account_version: bytes = b"") -> pb.VerifyRequest:
     kind = CredentialKind.API_KEY if isinstance(credential, ApiKeyCredential) else CredentialKind.JWT
-    return pb.VerifyRequest(kind=_KINDS[kind], token=credential.token, account=credential.account)
+    return pb.VerifyRequest(
+        kind=_KINDS[kind], token=credential.token, account=credential.account, account_version=account_version
+    )
 
 
 def credential_in(request: pb.VerifyRequest) -> Credential:

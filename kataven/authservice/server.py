@@ -15,10 +15,10 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from kataven import logs, tracing
 from kataven.authservice import auth_pb2 as pb
 from kataven.authservice import codec
+from kataven.authservice.remembered_accounts import RememberingVerifier
 from kataven.authservice.tls import TlsFiles
 from kataven.identity.errors import Refused, VerifierUnavailable
 from kataven.identity.issuer import Issuer, UnknownPepper
-from kataven.identity.verifier import Verifier
 
 log = logging.getLogger(__name__)
 access = logs.AccessLog("kataven.access")
@@ -39,13 +39,14 @@ Rpc = Callable[[Any, grpc.ServicerContext], Message]
 class AuthService:
     """Implements the methods of the service."""
 
-    def __init__(self, verifier: Verifier, issuer: Issuer) -> None:
+    def __init__(self, verifier: RememberingVerifier, issuer: Issuer) -> None:
         self._verifier = verifier
         self._issuer = issuer
 
     def verify(self, request: pb.VerifyRequest, context: grpc.ServicerContext) -> pb.VerifyResponse:
         try:
-            return codec.principal_out(self._verifier.verify(codec.credential_in(request)))
+            principal = self._verifier.verify(codec.credential_in(request), request.account_version)
+            return codec.principal_out(principal)
         except Refused as refusal:
             return codec.refusal_out(refusal)
         except VerifierUnavailable as error:

@@ -53,6 +53,9 @@ class AccountFacts:
     """Its journalled keys, as far as they were read with the account. Only the key store uses this."""
     restrictions: Restrictions = UNRESTRICTED
     """The cutoff and the block that concern the user of the token that the account was looked up for."""
+    version: bytes = b""
+    """Identifies the facts that the verification of a key uses: the same bytes in two processes, the same facts. Empty:
+    not identified."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +113,7 @@ class LocalVerifier:
         role_claims: Sequence[str] = grants.DEFAULT_ROLE_CLAIMS,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        self._accounts = accounts
+        self.accounts = accounts
         self._keys = keys
         self._peppers = peppers
         self._jwts = jwts
@@ -119,14 +122,14 @@ class LocalVerifier:
 
     def verify(self, credential: Credential) -> Principal:
         if isinstance(credential, ApiKeyCredential):
-            return self._verify_key(credential.token, credential.account)
+            return self.verify_key(credential, self.accounts.account(credential.account))
         return self._verify_jwt(credential.token, credential.account)
 
-    def _verify_key(self, token: str, account_name: str) -> Principal:
-        account = self._accounts.account(account_name)
+    def verify_key(self, credential: ApiKeyCredential, account: AccountFacts | None) -> Principal:
+        """`verify` for a key of an account that was looked up. None: the account does not exist or is not ready."""
         if account is None:
             raise InvalidCredential
-        key = self._find_key(token, account)
+        key = self._find_key(credential.token, account)
         if key.expires_at is not None and key.expires_at <= self._clock():
             raise ExpiredCredential(caller=key.id)
         if key.revoked:
@@ -142,7 +145,7 @@ class LocalVerifier:
             raise AccountSuspended
         return Principal(
             CredentialKind.API_KEY,
-            account_name,
+            credential.account,
             key.id,
             key.name,
             expires_at=min((one for one in (key.expires_at, key.ends_at) if one is not None), default=None),
@@ -169,7 +172,7 @@ class LocalVerifier:
 
     def _verify_jwt(self, token: str, account_name: str) -> Principal:
         claims = self._jwts.claims(token)
-        account = self._accounts.account(account_name, claims.presented)
+        account = self.accounts.account(account_name, claims.presented)
         role = None
         if account is not None and account.zitadel_org_id is not None:
             role = grants.strongest_role(claims.all, account.zitadel_org_id, self._role_claims)

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from time import monotonic
@@ -62,6 +63,8 @@ class AccountRecord:
     issued later needs no look-up."""
     raised: RaisedLimits | None = None
     """A temporary raise of the limits."""
+    version: bytes = b""
+    """See AccountFacts. Empty in records that `Directory` did not read."""
 
     @property
     def limits(self) -> Limits:
@@ -114,6 +117,7 @@ def record_of(
     row: Any,
     revoked_keys: journal.Generations | None = None,
     cutoff_mark: float = cutoffs.NO_MARK,
+    version: bytes = b"",
 ) -> AccountRecord:
     """Convert a row of `record_query`."""
     base_limits = limits_of(row)
@@ -131,7 +135,24 @@ def record_of(
         revoked_keys=revoked_keys,
         cutoff_mark=cutoff_mark,
         raised=raised_of(row, base_limits, monotonic),
+        version=version,
     )
+
+
+def _version(row: Any, listed: journal.Generations | None) -> bytes:
+    """A digest of the columns from which the facts for the verification of a key are derived."""
+    journalled = None if listed is None else sorted(listed.items())
+    columns = (
+        row.account_id,
+        row.status,
+        row.zitadel_org_id,
+        row.url,
+        row.direct_url,
+        row.database_name,
+        row.schema_revision,
+        journalled,
+    )
+    return hashlib.blake2b(repr(columns).encode(), digest_size=16).digest()
 
 
 def _listed_keys(row: Any) -> journal.Generations | None:
@@ -255,7 +276,8 @@ class Directory:
         if row is None or row.status not in KNOWN_TO_CALLERS:
             return None
         mark = cutoffs.mark_of(row) if hasattr(row, "has_blocks") else cutoffs.NO_MARK
-        return record_of(self.database, row, _listed_keys(row), mark)
+        listed = _listed_keys(row)
+        return record_of(self.database, row, listed, mark, _version(row, listed))
 
     def _read_row(self, account: str, person: PersonRead | None) -> Any | None:
         try:
@@ -326,5 +348,16 @@ class Directory:
         if record is None:
             return None
         return KnownAccount(
-            record.account, record.open, record.zitadel_org_id, record.tenant, record.revoked_keys, restrictions
+            record.account,
+            record.open,
+            record.zitadel_org_id,
+            record.tenant,
+            record.revoked_keys,
+            restrictions,
+            record.version,
         )
+
+    def version(self, name: str) -> bytes | None:
+        """The version of the facts that `account` returns for the verification of a key. None if it returns None."""
+        record = self.find(name)
+        return None if record is None else record.version

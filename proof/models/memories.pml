@@ -2,6 +2,9 @@
  * A memory that is filled by way of another one: the inner one holds what is known of the account, the outer one the key.
  *
  * The leases always hold here. The worker acknowledges when both memories have forgotten.
+ *
+ * With SERVICE, another process verifies the key. It receives no events. It remembers what it knew of the account, and
+ * uses that only if it is what the worker knows; otherwise it reads the database.
  */
 #ifndef REQUESTS
 #define REQUESTS 2
@@ -13,6 +16,7 @@ bool committed, receipt;
 bool asked;			/* an event was published and not acknowledged */
 bool inner, outer;		/* it is remembered that the account, the key is good */
 bool inner_spoiled[REQUESTS], outer_spoiled[REQUESTS];
+bool has_copy, copy;		/* what the service remembers, if anything: whether the account is good */
 
 inline spoil(which) {
 	for (x : 0 .. REQUESTS - 1) { inner_spoiled[x] = true; outer_spoiled[x] = true; }
@@ -45,6 +49,18 @@ end:	do
 		fi;
 		inner_spoiled[i] = true; }
 	   fi;
+#ifdef SERVICE
+	   if
+#ifdef NO_COMPARISON_WITH_THE_CALLERS_ACCOUNT
+	   :: atomic { has_copy -> good = copy; STEP(request, i, used_copy); }
+	   :: atomic { !has_copy -> STEP(request, i, needs_account); };
+#else
+	   :: atomic { has_copy && copy == good -> STEP(request, i, used_copy); }
+	   :: atomic { !(has_copy && copy == good) -> STEP(request, i, needs_account); };
+#endif
+	      atomic { good = !committed; copy = good; has_copy = true; STEP(request, i, read_for_service); }
+	   fi;
+#endif
 	   atomic {
 		if
 		:: good && !outer_spoiled[i] -> outer = true; STEP(request, i, kept_outer)

@@ -14,11 +14,12 @@ from uuid import uuid4
 
 import pytest
 
-from kataven import settings
+from kataven import assembly, settings
 from kataven.account.expiry import Expiry
 from kataven.account.key_search import KeyFilter, search
 from kataven.account.key_status import KeyStatus
 from kataven.account.models import AuditEvent
+from kataven.authservice.remembered_accounts import RememberingVerifier
 from kataven.authservice.server import AuthServer, AuthService
 from kataven.commands import keys as commands
 from kataven.commands.program_services import ProgramServices
@@ -363,10 +364,15 @@ def test_statuses_on_the_command_line_are_those_of_keys() -> None:
 
 @pytest.fixture
 def auth_service(harness: AppHarness) -> Iterator[AuthServer]:
-    server = AuthServer(AuthService(harness.services.verifier, harness.services.issuer), "127.0.0.1:0")
+    configured = settings.load(harness.environ)
+    parts = assembly.foundation(configured)
+    verifier = RememberingVerifier(assembly.local_verifier(configured, parts))
+    server = AuthServer(AuthService(verifier, harness.services.issuer), "127.0.0.1:0")
     server.start()
     yield server
     server.stop()
+    parts.registry.close()
+    parts.directory.database.close()
 
 
 def test_keys_are_created_and_found_through_the_auth_service(

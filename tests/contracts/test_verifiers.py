@@ -10,6 +10,7 @@ import pytest
 
 from kataven import assembly, settings
 from kataven.authservice.client import AuthServiceChannel, RemoteIssuer, RemoteVerifier
+from kataven.authservice.remembered_accounts import RememberingVerifier
 from kataven.authservice.server import AuthServer, AuthService
 from kataven.dev.embedded.postgres import EmbeddedPostgres
 from kataven.dev.personas import ALICE, CHARLIE, Persona
@@ -19,7 +20,7 @@ from kataven.identity.credential import ApiKeyCredential, JwtCredential
 from kataven.identity.issuer import Issuer
 from kataven.identity.principal import CredentialKind, Role
 from kataven.identity.token import TokenKind
-from kataven.identity.verifier import Verifier
+from kataven.identity.verifier import LocalVerifier, Verifier
 from kataven.revocation.cache import CachingVerifier
 from kataven.system import accounts
 from kataven.system.models import AccountStatus
@@ -30,7 +31,7 @@ PAST = datetime.now(UTC) - timedelta(days=1)
 
 
 @pytest.fixture(scope="module")
-def local(harness: AppHarness) -> Verifier:
+def local(harness: AppHarness) -> LocalVerifier:
     configured = settings.load(harness.environ)
     services = harness.services
     parts = assembly.Foundation(
@@ -44,8 +45,9 @@ def local(harness: AppHarness) -> Verifier:
 
 
 @pytest.fixture(scope="module")
-def connection(harness: AppHarness, local: Verifier) -> Iterator[AuthServiceChannel]:
-    server = AuthServer(AuthService(local, harness.services.issuer), "127.0.0.1:0")
+def connection(harness: AppHarness, local: LocalVerifier) -> Iterator[AuthServiceChannel]:
+    remembering = RememberingVerifier(local)
+    server = AuthServer(AuthService(remembering, harness.services.issuer), "127.0.0.1:0")
     server.start()
     connected = AuthServiceChannel(f"127.0.0.1:{server.port}")
     yield connected
@@ -53,11 +55,15 @@ def connection(harness: AppHarness, local: Verifier) -> Iterator[AuthServiceChan
     server.stop()
 
 
-@pytest.fixture(params=["local", "cached", "remote", "remote and cached"])
+@pytest.fixture(params=["local", "cached", "remote", "remote with versions", "remote with versions and cached"])
 def verifier(
-    request: pytest.FixtureRequest, harness: AppHarness, local: Verifier, connection: AuthServiceChannel
+    request: pytest.FixtureRequest, harness: AppHarness, local: LocalVerifier, connection: AuthServiceChannel
 ) -> Verifier:
-    inner = RemoteVerifier(connection) if "remote" in request.param else local
+    inner: Verifier = local
+    if "versions" in request.param:
+        inner = RemoteVerifier(connection, harness.services.directory.version)
+    elif "remote" in request.param:
+        inner = RemoteVerifier(connection)
     return CachingVerifier(inner, harness.services.revocation.guard) if "cached" in request.param else inner
 
 
