@@ -77,8 +77,8 @@ def _rows(harness: AppHarness, table: str, fill: str) -> Callable[[int], None]:
         nonlocal filled
         record = harness.services.directory.read(ACCOUNT)
         assert record is not None
-        for first in range(filled + 1, size + 1, 50_000):  # each within the statement timeout
-            last = min(first + 49_999, size)
+        for first in range(filled + 1, size + 1, 10_000):  # each within the statement timeout
+            last = min(first + 9_999, size)
             with harness.services.registry.writing(record.tenant) as session:
                 session.execute(text(fill), {"first": first, "last": last})
         filled = size
