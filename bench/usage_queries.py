@@ -51,11 +51,11 @@ FILL = (  # the routes are constants
                'api_key', 50, 1.0
         FROM generate_series(0, 167) h, generate_series(1, 300) k, generate_series(1, 4) r,
              unnest(ARRAY['ok', 'refused']) WITH ORDINALITY AS u(name, n),
-             LATERAL (SELECT ARRAY[name, CASE n WHEN 1 THEN '' ELSE 'revoked_credential' END]) AS x(o)""",  # noqa: S608
+             LATERAL (SELECT ARRAY[name, CASE n WHEN 1 THEN '' ELSE 'revoked_credential' END]) AS x(o)""",
     f"""INSERT INTO usage_minutes
         SELECT date_trunc('minute', now()) - m * interval '1 minute', md5(((m * 7 + k) % 300 + 1)::text)::uuid,
                ({ROUTES})[r], 'ok', '', 'api_key', 2, 0.01
-        FROM generate_series(0, 2879) m, generate_series(1, 40) k, generate_series(1, 4) r""",  # noqa: S608
+        FROM generate_series(0, 2879) m, generate_series(1, 40) k, generate_series(1, 4) r""",
     """INSERT INTO usage_totals
        SELECT 3600, hour, route, outcome, code, sum(calls), sum(seconds) FROM usage_hours GROUP BY 2, 3, 4, 5
        UNION ALL
@@ -187,7 +187,7 @@ def _cpu_seconds(pid: int) -> float:
 def _print_sizes(connection: Connection) -> None:
     for table in TABLES:
         rows, size = connection.execute(
-            text(f"SELECT (SELECT count(*) FROM {table}), pg_total_relation_size('{table}')")  # noqa: S608  constants
+            text(f"SELECT (SELECT count(*) FROM {table}), pg_total_relation_size('{table}')")
         ).one()
         print(f"  {table:<16} {rows:8} rows {size / 1e6:8.1f} MB, {size / max(rows, 1):5.0f} bytes a row")
 

@@ -85,7 +85,7 @@ def _run(engine: Engine, traffic: Traffic) -> None:
         print(f"  write-ahead log {(_wal(connection) - before) / 1e6:.1f} MB")
         for table in TABLES:
             rows, size = connection.execute(
-                text(f"SELECT (SELECT count(*) FROM {table}), pg_total_relation_size('{table}')")  # noqa: S608
+                text(f"SELECT (SELECT count(*) FROM {table}), pg_total_relation_size('{table}')")
             ).one()
             print(f"  {table:<16} {rows:7} rows {size / 1e6:8.2f} MB")
     engine.dispose()

@@ -92,7 +92,7 @@ def test_key_stays_refused_on_every_worker_after_its_revocation_is_lost(
         assert outcome(worker.bearer(key)) == outcome(worker.bearer(spared)) == (200, None)
     revoke(owner, key_id)
     lose_commits(postgres)
-    assert ask(postgres, f"SELECT disabled_at FROM api_keys WHERE id = '{key_id}'", ACCOUNT) == [(None,)]  # noqa: S608
+    assert ask(postgres, f"SELECT disabled_at FROM api_keys WHERE id = '{key_id}'", ACCOUNT) == [(None,)]
     for worker in (harness, other):
         assert outcome(worker.bearer(key)) == REFUSED
         assert outcome(worker.bearer(spared)) == (200, None)

@@ -29,7 +29,7 @@ def set_recorded_revision(harness: AppHarness, account: str, revision: str) -> N
 
 def set_actual_revision(postgres: EmbeddedPostgres, account: str, revision: str) -> None:
     """Set the revision in the account's database."""
-    ask(postgres, f"UPDATE alembic_version SET version_num = '{revision}'", account)  # noqa: S608
+    ask(postgres, f"UPDATE alembic_version SET version_num = '{revision}'", account)
 
 
 def by_key(harness: AppHarness, account: str) -> Caller:

@@ -79,7 +79,7 @@ class World:
     def add_revision(self, name: str, down: str, body: str) -> None:
         """Add a revision that records in the database that it ran."""
         head = f"revision, down_revision, branch_labels, depends_on = {name!r}, {down!r}, None, None"
-        record = f"op.execute(\"INSERT INTO applied VALUES ('{name}')\")"  # noqa: S608 - a constant
+        record = f"op.execute(\"INSERT INTO applied VALUES ('{name}')\")"
         text = f"import sqlalchemy as sa\nfrom alembic import op\n{head}\n\ndef upgrade():\n    {body}\n    {record}\n"
         (self.revisions / f"{name}.py").write_text(text)
 

@@ -67,7 +67,7 @@ def later(postgres: EmbeddedPostgres, harness: AppHarness, key_id: str, seconds:
     """Let time pass for the former secrets of a key."""
     ask(
         postgres,
-        f"UPDATE former_secrets SET ends_at = ends_at - interval '{seconds} seconds' WHERE key_id = '{key_id}'",  # noqa: S608
+        f"UPDATE former_secrets SET ends_at = ends_at - interval '{seconds} seconds' WHERE key_id = '{key_id}'",
         account,
     )
     harness.services.revocation.revoke(RevocationTarget(account, key_id))
@@ -344,7 +344,7 @@ class TestAfterAFailover:
         key_id, old = created(alice)
         new = rotated(alice, key_id)["key"]
         ended(alice, key_id)
-        database(f"UPDATE former_secrets SET ends_at = NULL WHERE key_id = '{key_id}'")  # noqa: S608
+        database(f"UPDATE former_secrets SET ends_at = NULL WHERE key_id = '{key_id}'")
         harness.services.revocation.revoke(RevocationTarget("acme", key_id))
         assert (outcome(harness, old), outcome(harness, new)) == (ROTATED, ACCEPTED)
         assert self._replay(harness) >= 1
@@ -412,7 +412,7 @@ def test_an_outdated_record_of_the_revision_hides_no_former_secret(
         accounts.read(session, world.account).schema_revision = "account_0003"
     harness.services.revocation.revoke(RevocationTarget(world.account))
     assert (outcome(harness, old), outcome(harness, new)) == (ACCEPTED, ACCEPTED)
-    ask(postgres, f"UPDATE former_secrets SET ends_at = now() WHERE key_id = '{key_id}'", world.account)  # noqa: S608
+    ask(postgres, f"UPDATE former_secrets SET ends_at = now() WHERE key_id = '{key_id}'", world.account)
     harness.services.revocation.revoke(RevocationTarget(world.account))
     assert outcome(harness, old) == ROTATED
 

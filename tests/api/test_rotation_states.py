@@ -153,7 +153,7 @@ class Rotations(RuleBasedStateMachine):
 
     @rule(seconds=st.sampled_from([1800, 3600, 86_400]))
     def time_passes(self, seconds: int) -> None:
-        passed = f"UPDATE former_secrets SET ends_at = ends_at - interval '{seconds} seconds'"  # noqa: S608
+        passed = f"UPDATE former_secrets SET ends_at = ends_at - interval '{seconds} seconds'"
         ask(self.postgres, f"{passed} WHERE key_id = '{self.key_id}'", "acme")
         self.harness.services.revocation.revoke(RevocationTarget("acme", self.key_id))
         for one in self.model.former:

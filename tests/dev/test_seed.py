@@ -43,13 +43,13 @@ def downgrade(postgres: EmbeddedPostgres, database: str, account: str, *statemen
             runpy.run_path(str(path))["downgrade"]()
         for statement in ("UPDATE alembic_version SET version_num = 'account_0001'", *statements):
             connection.execute(text(statement))
-    ask(postgres, f"UPDATE accounts SET schema_revision = 'account_0001' WHERE account_id = '{account}'", database)  # noqa: S608
+    ask(postgres, f"UPDATE accounts SET schema_revision = 'account_0001' WHERE account_id = '{account}'", database)
 
 
 def set_unknown_revision(postgres: EmbeddedPostgres, database: str, account: str) -> None:
     """Set an account to a revision that this code does not have."""
     ask(postgres, "UPDATE alembic_version SET version_num = 'account_9999'", account)
-    ask(postgres, f"UPDATE accounts SET schema_revision = 'account_9999' WHERE account_id = '{account}'", database)  # noqa: S608
+    ask(postgres, f"UPDATE accounts SET schema_revision = 'account_9999' WHERE account_id = '{account}'", database)
 
 
 def test_accounts_that_cannot_be_migrated_are_reported_and_others_are_migrated(

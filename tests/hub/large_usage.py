@@ -33,7 +33,7 @@ WHERE n <= 31 AND last_used_at IS NOT NULL
 UNION ALL
 SELECT id, 100 + n, 'user', 'Person ' || n, now() - interval '3 days', now(), NULL
 FROM unnest(CAST(:people AS uuid[])) WITH ORDINALITY AS given(id, n) WHERE n <= :calling
-"""  # noqa: S608  constants
+"""
 _MIX = """
 CREATE TEMPORARY TABLE large_mix ON COMMIT DROP AS
 SELECT * FROM (VALUES

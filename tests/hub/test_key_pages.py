@@ -278,7 +278,7 @@ def test_event_of_an_earlier_release_is_shown(harness: AppHarness, alice: HubBro
     path, _ = new_key(harness)
     ask(
         postgres,
-        "INSERT INTO audit_events (id, actor, actor_name, action, target, detail) VALUES (gen_random_uuid(),"  # noqa: S608
+        "INSERT INTO audit_events (id, actor, actor_name, action, target, detail) VALUES (gen_random_uuid(),"
         f" 'operator:cli', 'cli', 'api_key.renamed', '{path.rpartition('/')[2]}', '{{}}')",
         "acme",
     )

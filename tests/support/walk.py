@@ -133,7 +133,7 @@ class World:
             cursor.execute("SELECT to_regclass('request_log')")
             (table,) = cursor.fetchone() or (None,)
             if table is not None:
-                insert = f"INSERT INTO request_log (created_at, {columns}) VALUES (now(), {places})"  # noqa: S608
+                insert = f"INSERT INTO request_log (created_at, {columns}) VALUES (now(), {places})"
                 cursor.execute(insert, list(row.values()))
         return request_id
 
@@ -161,7 +161,7 @@ class World:
         row = {"id": row_id, **values, "created_by": "test:walk"}
         columns, places = ", ".join(row), ", ".join(["%s"] * len(row))
         with connected(self._postgres, self.account) as connection, connection.cursor() as cursor:
-            cursor.execute(f"INSERT INTO {table} ({columns}) VALUES ({places})", list(row.values()))  # noqa: S608
+            cursor.execute(f"INSERT INTO {table} ({columns}) VALUES ({places})", list(row.values()))
         return row_id
 
 

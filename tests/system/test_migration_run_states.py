@@ -62,7 +62,7 @@ class Place:
     def insert(self, opened: str, began_at: str, error: str, counts: str) -> None:
         """A row as a process of the previous release leaves it."""
         values = f"gen_random_uuid(), 'old', 'account_0002', '{OPTIONS}', {opened}, {began_at}, {error}, '{counts}'"
-        self.say(f"INSERT INTO migration_runs ({COLUMNS}) VALUES ({values})")  # noqa: S608 - constants
+        self.say(f"INSERT INTO migration_runs ({COLUMNS}) VALUES ({values})")
 
     def state(self) -> object:
         return self.say("SELECT state FROM migration_runs ORDER BY asked_at DESC LIMIT 1")[0][0]
@@ -118,7 +118,7 @@ def test_run_of_the_previous_release_keeps_its_state_during_a_rollout(place: Pla
     assert place.state() == RunState.RUNNING
     place.say("UPDATE migration_runs SET counts = '{\"migrated\": 1}', told_at = now()")
     assert place.state() == RunState.RUNNING
-    place.say(f"UPDATE migration_runs SET open = NULL, ended_at = now(), {end}")  # noqa: S608 - constants
+    place.say(f"UPDATE migration_runs SET open = NULL, ended_at = now(), {end}")
     assert place.state() == place.shown() == state
 
 

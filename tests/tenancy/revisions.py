@@ -26,7 +26,7 @@ class Line:
         self.then("r1", FIRST)
 
     def then(self, name: str, upgrade: str = "pass", *, needs_python: bool = False) -> str:
-        lines = [*upgrade.strip().splitlines(), f"""op.execute("INSERT INTO applied VALUES ('{name}')")"""]  # noqa: S608
+        lines = [*upgrade.strip().splitlines(), f"""op.execute("INSERT INTO applied VALUES ('{name}')")"""]
         body = "\n".join(f"    {line}" for line in lines)
         self.write(name, self.names[-1] if self.names else None, body, needs_python=needs_python)
         self.names.append(name)
