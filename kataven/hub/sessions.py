@@ -25,7 +25,7 @@ from kataven.hub.anonymous import ANONYMOUS_SECONDS, COOKIE_PREFIX, MAX_SEALED_L
 from kataven.hub.kept_forms import EndedSession, KeptForm, KeptForms
 from kataven.hub.sealing import seal, unseal
 from kataven.hub.session_list import ListedSession, SessionList
-from kataven.redis_clients import redis_client
+from kataven.redis_clients import SilenceGate, redis_client
 
 IDLE_SECONDS = 8 * 3600
 """A session without a request for this long expires."""
@@ -145,7 +145,7 @@ class Sessions:
     ) -> None:
         # Resending is safe: each command has the same result when it runs twice. A form id that is sent twice counts
         # as used, and the form is rejected.
-        self._redis = redis_client(redis_url, timeout_seconds=timeout_seconds, resend=True)
+        self._redis = redis_client(redis_url, timeout_seconds=timeout_seconds, resend=True, gate=SilenceGate())
         self._prefix = prefix
         self._clock = clock
         self._anonymous = AnonymousCookies(self._redis, prefix, clock)

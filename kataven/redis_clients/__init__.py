@@ -4,6 +4,7 @@
     sentinels, cluster_nodes   the lookup for Sentinel and for a cluster; used by every client, also by the limiter's
     connections     redis-py connections and pools to such a server
     cluster_client  a redis-py client that sends each command to the node of its key
+    silence_gate    bounds how many threads wait for a Redis that does not respond
     script          a Lua script, called by its digest
 
 A pooled connection can lead to a server that is no longer the primary: after a planned failover, the old primary keeps
@@ -15,21 +16,25 @@ on a new one. This is safe for every command, because the server reported that i
 from __future__ import annotations
 
 from functools import lru_cache
+from typing import cast
 
 from redis import Redis
 
 from kataven.redis_clients.cluster_client import ClusterClient
 from kataven.redis_clients.cluster_nodes import ClusterNodes
 from kataven.redis_clients.connections import pool_of, retry_on_new_connection, timeouts
+from kataven.redis_clients.gated_client import GatedClient
 from kataven.redis_clients.not_primary import NOT_PRIMARY, is_not_primary, says_not_primary
 from kataven.redis_clients.sentinels import Sentinels
 from kataven.redis_clients.servers import NoServer, OneServer, RedisServers
+from kataven.redis_clients.silence_gate import SilenceGate
 from kataven.redis_url import Topology, read_redis_url
 
 __all__ = [
     "NOT_PRIMARY",
     "NoServer",
     "RedisServers",
+    "SilenceGate",
     "close_idle_connections",
     "is_not_primary",
     "redis_client",
@@ -52,24 +57,35 @@ def servers_of(url: str) -> RedisServers:
 
 
 def redis_client(
-    url: str | RedisServers, *, timeout_seconds: float, decode_responses: bool = False, resend: bool = False
+    url: str | RedisServers,
+    *,
+    timeout_seconds: float,
+    decode_responses: bool = False,
+    resend: bool = False,
+    gate: SilenceGate | None = None,
 ) -> Redis:
     """A client with a pool. It connects on first use, so it can be created before a fork.
 
     `timeout_seconds` applies to connecting and to each reply. `resend`: whether a command is sent again if the
-    connection is lost before its reply; the command may then run twice. Raises ValueError as `read_redis_url` does.
+    connection is lost before its reply; the command may then run twice. `gate`: for clients that many request threads
+    use, so that they don't all wait for a Redis that does not respond. Raises ValueError as `read_redis_url` does.
     """
     servers = servers_of(url) if isinstance(url, str) else url
+    client: GatedClient
     if isinstance(servers, ClusterNodes):
-        return ClusterClient(servers, timeout_seconds=timeout_seconds, decode_responses=decode_responses, resend=resend)
-    return Redis.from_pool(
-        pool_of(
+        client = ClusterClient(
+            servers, timeout_seconds=timeout_seconds, decode_responses=decode_responses, resend=resend
+        )
+    else:
+        pool = pool_of(
             servers,
             **timeouts(timeout_seconds),
             decode_responses=decode_responses,
             retry=retry_on_new_connection(resend=resend),
         )
-    )
+        client = cast("GatedClient", GatedClient.from_pool(pool))
+    client.gate = gate
+    return client
 
 
 def close_idle_connections(client: Redis) -> None:

@@ -11,13 +11,14 @@ from __future__ import annotations
 import threading
 from typing import Any, NoReturn
 
-from redis import ConnectionPool, Redis
+from redis import ConnectionPool
 from redis.exceptions import AskError, ClusterDownError, MovedError, RedisError, ResponseError
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeout
 
 from kataven.redis_clients.cluster_nodes import ClusterNodes
 from kataven.redis_clients.connections import NO_RETRY, pool_to, timeouts
+from kataven.redis_clients.gated_client import GatedClient
 from kataven.redis_clients.not_primary import Redirection, is_not_primary
 from kataven.redis_clients.slots import slot_of, slot_of_command
 from kataven.redis_url import RedisAddress
@@ -29,7 +30,7 @@ class _NotSent(RedisConnectionError):
     """No connection could be opened, so the command was not sent."""
 
 
-class ClusterClient(Redis):
+class ClusterClient(GatedClient):
     """Sends each command to the node of its key. `resend` as in `redis_client`."""
 
     def __init__(self, nodes: ClusterNodes, *, timeout_seconds: float, decode_responses: bool, resend: bool) -> None:
@@ -45,10 +46,10 @@ class ClusterClient(Redis):
         self._pools_lock = threading.Lock()
         super().__init__(connection_pool=pool_to(nodes.deployment.nodes[0], **self._options))
 
-    def execute_command(self, *args: Any, **options: Any) -> Any:
+    def send_command(self, *args: Any, **options: Any) -> Any:
         name = str(args[0]).upper()
         if name in {"DEL", "UNLINK"} and len(args) > 2:  # the keys may be on different nodes
-            return sum(self.execute_command(name, key, **options) for key in args[1:])
+            return sum(self.send_command(name, key, **options) for key in args[1:])
         if name == "SCRIPT LOAD":  # the script may be called with keys on any node
             return [self._execute(slot, args, options) for slot in self._one_slot_per_node()][-1]
         slot = slot_of_command(args)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 from redis.exceptions import RedisError
 
-from kataven.redis_clients import redis_client, servers_of
+from kataven.redis_clients import SilenceGate, redis_client, servers_of
 from kataven.redis_clients.script import RedisScript
 from kataven.redis_url import Topology
 from kataven.widget.errors import StoreUnavailable
@@ -24,7 +24,7 @@ class WidgetStore:
     def __init__(self, redis_url: str, *, namespace: str = "kataven", clock: Clock | None = None) -> None:
         # No retries: an interrupted script may have run, and running it twice would use a token twice.
         servers = servers_of(redis_url)
-        self._client = redis_client(servers, timeout_seconds=TIMEOUT_SECONDS, decode_responses=True)
+        self._client = redis_client(servers, timeout_seconds=TIMEOUT_SECONDS, decode_responses=True, gate=SilenceGate())
         # A new session is counted for its widget key, its account and the installation, in one step. In a cluster, that
         # requires one slot for all of them. Elsewhere, keys keep their names, so an upgrade ends no session.
         in_one_slot = servers.deployment.topology is Topology.CLUSTER
