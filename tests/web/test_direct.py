@@ -107,7 +107,9 @@ class BothWays:
         for family in self.harness.services.metrics.registry.collect():
             if family.name.removeprefix("kataven_") in COUNTERS:
                 for sample in family.samples:
-                    if not sample.name.endswith(("_created", "_sum", "_bucket")):
+                    # A thread stores usage in the background.
+                    in_background = sample.labels.get("outcome") == "stored"
+                    if not in_background and not sample.name.endswith(("_created", "_sum", "_bucket")):
                         found[f"{sample.name}{sorted(sample.labels.items())}"] = sample.value
         return found
 

@@ -53,6 +53,7 @@ class ClientConnection:
         "outbox",
         "parser",
         "phase",
+        "received",
         "registered",
         "server",
         "sock",
@@ -69,6 +70,8 @@ class ClientConnection:
         self.timeouts = timeouts
         self.parser: Any = http.get_parser(cfg, self, client)
         self.arrival = Arrival()
+        self.received = b""
+        """The bytes of the request that a thread processes."""
         self.phase = Phase.HEAD
         self.deadline = time.monotonic() + timeouts.head_seconds
         self.timeout = NEVER
@@ -86,10 +89,20 @@ class ClientConnection:
         self.dropped = 0
 
     def hand_over(self, whole: bool) -> None:
-        """Pass the received bytes to the parser."""
+        """Keep the received bytes for the thread that parses them."""
         self.phase, self.whole = Phase.IN_THREAD, whole
-        self.parser.unreader.unread(bytes(self.arrival.buffer))
+        self.received = bytes(self.arrival.buffer)
         self.arrival = Arrival()
+
+    def take_received(self) -> bytes:
+        """The bytes of the request. An idle connection must not keep them."""
+        received, self.received = self.received, b""
+        return received
+
+    def parse(self, received: bytes) -> Any:
+        """The request, parsed by gunicorn. Raises gunicorn's errors."""
+        self.parser.unreader.unread(received)
+        return next(self.parser)
 
     def start_clock(self) -> None:
         """Start the deadline of the body when a thread starts to read it: waiting for a thread must not count against

@@ -35,6 +35,7 @@ from kataven.web.server.arrival import Progress
 from kataven.web.server.connection import ClientConnection, Phase, SlowReader
 from kataven.web.server.errors import SlowBody
 from kataven.web.server.logger import ERRORS
+from kataven.web.server.plain_head import PlainHeads
 from kataven.web.server.request_threads import Lane, QueueLimits, RequestThreads
 from kataven.web.server.response import RequestBody, Response
 from kataven.web.server.timeouts import (
@@ -96,6 +97,7 @@ class BufferingWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no an
     def init_process(self) -> None:
         # Threads are created on demand: without large bodies, this pool has none.
         self.bulk = futures.ThreadPoolExecutor(max(2, self.cfg.threads // 2), "bulk")
+        self._plain_heads = PlainHeads(self.cfg)
         super().init_process()
 
     def get_thread_pool(self) -> RequestThreads[ClientConnection]:
@@ -252,7 +254,11 @@ class BufferingWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no an
         if not conn.whole:
             conn.start_clock()
         try:
-            request = next(conn.parser)
+            received = conn.take_received()
+            plain = self._plain_heads.parse(received, conn) if conn.whole else None
+            if plain is not None:
+                return self._handle(*plain, Response(plain[0], conn, self.cfg))
+            request = conn.parse(received)
             if not request:
                 return False
             return self.handle_request(request, conn)
@@ -268,19 +274,21 @@ class BufferingWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no an
         return False
 
     def handle_request(self, req: Any, conn: ClientConnection) -> bool:
-        """The same as in gthread, with this package's body and response classes."""
-        environ: dict[str, Any] = {}
-        response = None
+        """Process a request that gunicorn parsed, with this package's body and response classes."""
+        if conn.continued:
+            req._expected_100_continue = False
+        response, environ = wsgi.create(req, conn, conn.client, conn.server, self.cfg, response_class=Response)
+        environ["wsgi.multithread"] = True
+        environ["wsgi.input"] = RequestBody(req)
+        environ["wsgi.errors"] = ERRORS
+        # sendfile would block on the client, and `Response` sends nothing before the head.
+        del environ["wsgi.file_wrapper"], environ["wsgi.early_hints"]
+        return self._handle(req, environ, response)
+
+    def _handle(self, req: Any, environ: dict[str, Any], response: Response) -> bool:
+        """The same as gthread's `handle_request`."""
         try:
             self.cfg.pre_request(self, req)
-            if conn.continued:
-                req._expected_100_continue = False
-            response, environ = wsgi.create(req, conn, conn.client, conn.server, self.cfg, response_class=Response)
-            environ["wsgi.multithread"] = True
-            environ["wsgi.input"] = RequestBody(req)
-            environ["wsgi.errors"] = ERRORS
-            # sendfile would block on the client.
-            del environ["wsgi.file_wrapper"]
             self.nr += 1
             if self.nr >= self.max_requests:
                 if self.alive:
@@ -301,7 +309,7 @@ class BufferingWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no an
         except OSError:
             raise
         except (Exception, SystemExit):
-            if response is not None and response.headers_sent:
+            if response.headers_sent:
                 # After a partial response, the connection can only be closed.
                 log.exception("response could not be completed")
                 return False
