@@ -8,6 +8,7 @@ from __future__ import annotations
 import select
 import socket
 import time
+from collections.abc import Callable
 from enum import Enum, auto
 from typing import Any
 
@@ -33,6 +34,9 @@ class Phase(Enum):
     CLOSED = auto()
 
 
+def _ignore(_conn: ClientConnection) -> None: ...
+
+
 class SlowReader(TimeoutError):
     """Raised when the client does not read the response in time."""
 
@@ -43,6 +47,7 @@ class ClientConnection:
     __slots__ = (
         "arrival",
         "buffered",
+        "callback",
         "client",
         "clock",
         "continued",
@@ -76,7 +81,10 @@ class ClientConnection:
         self.deadline = time.monotonic() + timeouts.head_seconds
         self.timeout = NEVER
         """When an idle connection is closed. gunicorn reads this attribute."""
-        self.registered = False
+        self.registered = 0
+        """The events for which it is registered with the poller; 0 for none."""
+        self.callback: Callable[[ClientConnection], None] = _ignore
+        """What the main thread calls at the next event."""
         self.clock: BodyClock | None = None
         self.continued = False
         self.whole = False

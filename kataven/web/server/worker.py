@@ -21,7 +21,6 @@ import time
 from collections import Counter
 from collections.abc import Callable, Mapping
 from concurrent import futures
-from functools import partial
 from selectors import EVENT_READ, EVENT_WRITE
 from typing import Any
 
@@ -52,6 +51,7 @@ log = logging.getLogger("kataven.server")
 _HEAD_READ = 16 * 1024
 _BODY_READ = BODY_BYTES + 1024
 _SWEEP_SECONDS = 0.5
+_NOTICE_SECONDS = 0.5
 _OUT_OF_RESOURCES = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 _CLIENT_GONE = (errno.EAGAIN, errno.EWOULDBLOCK, errno.ECONNABORTED)
 
@@ -73,6 +73,7 @@ class BufferingWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no an
         """Connections with a deadline, oldest first."""
         self._buffered = 0
         self._next_sweep = 0.0
+        self._next_notice = 0.0
         self._names: dict[int, Any] = {}
         self._idle_lock = threading.Lock()
         """Held while a connection enters or leaves `keepalived_conns`, with its registration at the poller."""
@@ -116,21 +117,37 @@ class BufferingWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no an
             for conn in self._waiting:
                 conn.sock.close()
 
+    def notify(self) -> None:
+        """Tell the master that this worker runs, at most twice per second. gunicorn does it after every event."""
+        now = time.monotonic()
+        if now >= self._next_notice:
+            self._next_notice = now + _NOTICE_SECONDS
+            super().notify()
+
     def wait_for_and_dispatch_events(self, timeout: float) -> None:
-        for key, _ in self.poller.select(timeout):
-            callback = key.data
-            conn = callback.args[0] if isinstance(callback, partial) else None
-            # An earlier event of the same round may have closed this connection to free capacity.
-            if conn is not None and conn.phase is Phase.CLOSED:
-                continue
-            try:
-                callback(key.fileobj)
-            except Exception:
-                if conn is None:
-                    raise
-                # No client may be able to stop the worker.
-                log.exception("connection handling failed")
-                self._close(conn)
+        for key, events in self.poller.select(timeout):
+            conn = key.data
+            if not isinstance(conn, ClientConnection):  # a listener, or the queue of the request threads
+                key.data(key.fileobj)
+            elif conn.phase is Phase.IN_THREAD:
+                self._leave_to_thread(conn)
+            # An earlier event of the same round may have changed what is awaited, or closed this connection.
+            elif events & conn.registered:
+                self._call_back(conn)
+
+    def _call_back(self, conn: ClientConnection) -> None:
+        try:
+            conn.callback(conn)
+        except Exception:
+            # No client may be able to stop the worker.
+            log.exception("connection handling failed")
+            self._close(conn)
+
+    def _leave_to_thread(self, conn: ClientConnection) -> None:
+        """The client sends more while a thread has the connection: don't report it again until that thread is done."""
+        with self._idle_lock:
+            if conn.phase is Phase.IN_THREAD:
+                self._unregister(conn)
 
     # Receiving, in the main thread.
 
@@ -154,7 +171,7 @@ class BufferingWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no an
         self._waiting[conn] = None
         self._receive(conn)  # the request has often arrived already: then the poller never has to watch this connection
 
-    def on_client_socket_readable(self, conn: ClientConnection, client: Any) -> None:
+    def on_client_socket_readable(self, conn: ClientConnection, client: Any = None) -> None:
         """Called when an idle connection becomes readable."""
         with self._idle_lock:
             self.keepalived_conns.remove(conn)
@@ -162,7 +179,7 @@ class BufferingWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no an
         self._waiting[conn] = None
         self._receive(conn)
 
-    def _receive(self, conn: ClientConnection, _fileobj: Any = None) -> None:
+    def _receive(self, conn: ClientConnection) -> None:
         try:
             data = conn.sock.recv(_HEAD_READ if conn.phase is Phase.HEAD else _BODY_READ)
         except BlockingIOError:
@@ -208,7 +225,8 @@ class BufferingWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no an
             self._free_capacity()
 
     def _hand_over(self, conn: ClientConnection, *, whole: bool) -> None:
-        self._forget(conn)
+        # It remains registered with the poller: the next request of most clients arrives after this one is done.
+        self._stop_waiting(conn)
         conn.clock = None
         start = conn.arrival.buffer
         conn.lane = next((lane for lane, starts in self.lanes.items() if start.startswith(starts)), Lane.NORMAL)
@@ -342,14 +360,14 @@ class BufferingWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no an
         conn.phase = Phase.RESPONSE
         self._send_rest(conn)
 
-    def _send_rest(self, conn: ClientConnection, _fileobj: Any = None) -> None:
+    def _send_rest(self, conn: ClientConnection) -> None:
         try:
             done = conn.flush()
         except OSError:
             self._close(conn)
             return
         if done:
-            self._forget(conn)
+            self._stop_waiting(conn)
             self._finish(conn)
         else:
             conn.deadline = time.monotonic() + self.timeouts.body_seconds  # for the next part of the response
@@ -387,7 +405,7 @@ class BufferingWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no an
         self._waiting[conn] = None
         self._drop_input(conn)
 
-    def _drop_input(self, conn: ClientConnection, _fileobj: Any = None) -> None:
+    def _drop_input(self, conn: ClientConnection) -> None:
         try:
             data = conn.sock.recv(_BODY_READ)
         except BlockingIOError:
@@ -464,21 +482,29 @@ class BufferingWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no an
             self._linger(conn)
 
     def _listen(
-        self, conn: ClientConnection, callback: Callable[[ClientConnection, Any], None], event: int = EVENT_READ
+        self, conn: ClientConnection, callback: Callable[[ClientConnection], None], event: int = EVENT_READ
     ) -> None:
-        """Register `callback` with the poller. Replaces the connection's previous callback."""
-        wanted = partial(callback, conn)
+        """Call `callback` when the poller reports `event`. Replaces the connection's previous callback."""
+        conn.callback = callback
+        if conn.registered == event:
+            return
         if conn.registered:
-            self.poller.modify(conn.sock, event, wanted)
+            self.poller.modify(conn.sock, event, conn)
         else:
-            self.poller.register(conn.sock, event, wanted)
-            conn.registered = True
+            self.poller.register(conn.sock, event, conn)
+        conn.registered = event
 
     def _forget(self, conn: ClientConnection) -> None:
         """Remove the connection from the poller and from the deadlines."""
+        self._unregister(conn)
+        self._stop_waiting(conn)
+
+    def _unregister(self, conn: ClientConnection) -> None:
         if conn.registered:
             self.poller.unregister(conn.sock)
-            conn.registered = False
+            conn.registered = 0
+
+    def _stop_waiting(self, conn: ClientConnection) -> None:
         self._waiting.pop(conn, None)
         self._buffered -= conn.buffered
         conn.buffered = 0

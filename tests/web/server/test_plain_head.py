@@ -184,7 +184,7 @@ def test_no_head_has_another_meaning_than_in_gunicorn(
 
 def test_names_of_clients_use_bounded_memory(pair: tuple[socket.socket, socket.socket]) -> None:
     heads = PlainHeads(CFG)
-    conn = ClientConnection(pair[0], *reversed(TCP), CFG, SocketTimeouts())
+    conn = ClientConnection(pair[0], TCP[1], TCP[0], CFG, SocketTimeouts())
     for number in range(MAX_NAMES + 10):
         assert heads.parse(b"GET / HTTP/1.1\r\nHost: x\r\nX-%d: y\r\n\r\n" % number, conn) is not None
     assert len(heads._keys) == MAX_NAMES
