@@ -204,11 +204,16 @@ def identity_headers(principal: Principal) -> dict[str, str]:
     """
     return {
         "X-Kataven-Account": principal.account,
-        "X-Kataven-Principal": quote(principal.label, safe=":@"),
+        "X-Kataven-Principal": _quoted(principal.label),
         "X-Kataven-Key-Id": principal.id if principal.kind is CredentialKind.API_KEY else "",
         "X-Kataven-Role": "" if principal.role is None else str(principal.role),
         "X-Kataven-Scopes": _scopes(principal),
     }
+
+
+@lru_cache(maxsize=4096)
+def _quoted(label: str) -> str:
+    return quote(label, safe=":@")
 
 
 def _scopes(principal: Principal) -> str:

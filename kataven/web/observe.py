@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-import secrets
 import time
 from typing import Any
 
 from flask import Request, Response, current_app
 
 from kataven import logs, tracing
+from kataven.random_ids import new_id
 from kataven.ratelimit.address import client_address
 from kataven.web.request_context import RequestContext, set_client_address
 from kataven.web.services import Services
@@ -30,7 +30,7 @@ _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{8,128}")
 def open_context(services: Services, environ: dict[str, Any]) -> RequestContext:
     """The context of a new request. Keeps the client's `X-Request-ID` if it is well-formed; otherwise generates one."""
     given = environ.get("HTTP_X_REQUEST_ID")
-    request_id = given if given and _REQUEST_ID.fullmatch(given) else secrets.token_hex(16)
+    request_id = given if given and _REQUEST_ID.fullmatch(given) else new_id()
     trace = tracing.open_trace(environ.get("HTTP_TRACEPARENT"))
     tracing.current.set(trace)
     logs.set_ids(request_id=request_id, trace_id=trace.trace_id)

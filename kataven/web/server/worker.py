@@ -69,6 +69,10 @@ class BufferingWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no an
         self.queue_limits = QueueLimits()
         self.lanes: Mapping[Lane, tuple[bytes, ...]] = {}
         """What the first bytes of a lane's requests are, such as `GET /healthz`: see `RequestThreads`."""
+        self._plain_heads = PlainHeads(self.cfg)
+        # Looking a setting up in gunicorn's configuration takes half a microsecond.
+        self._keepalive: int = self.cfg.keepalive
+        self._pre_request, self._post_request = self.cfg.pre_request, self.cfg.post_request
         self._waiting: dict[ClientConnection, None] = {}
         """Connections with a deadline, oldest first."""
         self._buffered = 0
@@ -98,7 +102,6 @@ class BufferingWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no an
     def init_process(self) -> None:
         # Threads are created on demand: without large bodies, this pool has none.
         self.bulk = futures.ThreadPoolExecutor(max(2, self.cfg.threads // 2), "bulk")
-        self._plain_heads = PlainHeads(self.cfg)
         super().init_process()
 
     def get_thread_pool(self) -> RequestThreads[ClientConnection]:
@@ -306,14 +309,14 @@ class BufferingWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no an
     def _handle(self, req: Any, environ: dict[str, Any], response: Response) -> bool:
         """The same as gthread's `handle_request`."""
         try:
-            self.cfg.pre_request(self, req)
+            self._pre_request(self, req)
             self.nr += 1
             if self.nr >= self.max_requests:
                 if self.alive:
                     self.log.info("Autorestarting worker after current request.")
                     self.alive = False
                 response.force_close()
-            if not self.alive or not self.cfg.keepalive or len(self.keepalived_conns) >= self.max_keepalived:
+            if not self.alive or not self._keepalive or len(self.keepalived_conns) >= self.max_keepalived:
                 response.force_close()
             parts = self.wsgi(environ, response.start_response)
             try:
@@ -334,7 +337,7 @@ class BufferingWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no an
             raise
         finally:
             try:
-                self.cfg.post_request(self, req, environ, response)
+                self._post_request(self, req, environ, response)
             except Exception:
                 log.exception("post_request failed")
 
@@ -388,11 +391,11 @@ class BufferingWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no an
 
     def _set_idle(self, conn: ClientConnection) -> None:
         """Called in any thread. From here on, the main thread owns the connection."""
-        conn.phase = Phase.IDLE
         with self._idle_lock:
-            conn.timeout = time.monotonic() + (self.cfg.keepalive if self.alive else STOP_KEEPALIVE_LINGER)
+            conn.timeout = time.monotonic() + (self._keepalive if self.alive else STOP_KEEPALIVE_LINGER)
             self.keepalived_conns.append(conn)
             self._listen(conn, self.on_client_socket_readable)
+            conn.phase = Phase.IDLE  # last: the poller may report it now, and the main thread decides by its phase
 
     def _linger(self, conn: ClientConnection) -> None:
         """Shut down the sending side, and discard input for a moment. gthread blocks its main thread for this."""

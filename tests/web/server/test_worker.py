@@ -210,6 +210,29 @@ def test_a_request_that_arrives_while_a_thread_has_the_connection_is_received_wh
     client.close()
 
 
+def test_a_connection_is_idle_only_when_it_can_be_used(worker: BufferingWorker) -> None:
+    conn, client = connected(worker)
+    worker._listen(conn, worker._receive)
+    conn.phase = Phase.IN_THREAD
+    lock, seen = worker._idle_lock, []
+
+    class Observed:
+        def __enter__(self) -> None:
+            seen.append(conn.phase)  # the main thread may dispatch an event of this connection now
+            lock.acquire()
+
+        def __exit__(self, *_: object) -> None:
+            seen.append(conn.phase)
+            lock.release()
+
+    worker._idle_lock = Observed()  # type: ignore[assignment]
+    worker._set_idle(conn)
+    assert seen == [Phase.IN_THREAD, Phase.IDLE]
+    assert (list(worker.keepalived_conns), conn.callback) == ([conn], worker.on_client_socket_readable)
+    worker._close(worker._oldest_idle())
+    client.close()
+
+
 def test_event_of_a_connection_whose_thread_is_done_in_the_same_round_is_not_lost(worker: BufferingWorker) -> None:
     served: list[ClientConnection] = []
     worker.enqueue_req = served.append  # type: ignore[method-assign,assignment]
