@@ -62,11 +62,11 @@ class DirectRequests:
             return self._in_flask(environ, start_response)
         context = observe.open_context(self._services, environ)
         try:
-            response, error = self._respond(context, direct, environ), None
-        except Exception as raised:
-            response, error = None, raised
+            response = self._respond(context, direct, environ)
+        except Exception as error:
+            response, environ[pipeline.STARTED] = None, pipeline.StartedRequest(context, error)
         if response is None:
-            environ[pipeline.STARTED] = pipeline.StartedRequest(context, error)
+            environ.setdefault(pipeline.STARTED, pipeline.StartedRequest(context, None))
             return self._in_flask(environ, start_response)
         # Before the body is sent, so that the slot is free for the client's next request.
         pipeline.release_slot(context)

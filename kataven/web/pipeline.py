@@ -71,9 +71,12 @@ def open_context() -> None:
 def admit() -> None:
     """Authenticate and authorize the request. Raises the errors in the order that docs/authentication.md lists."""
     environ = _request().environ
-    started: StartedRequest | None = environ.get(STARTED)
+    started: StartedRequest | None = environ.pop(STARTED, None)
     if started is not None and started.error is not None:
-        raise started.error
+        try:
+            raise started.error
+        finally:
+            del started  # otherwise, the error and its traceback would keep each other in memory
     context: RequestContext = g.kataven
     operation = _declared_operation()
     if operation is not None and context.admitted is None:

@@ -5,6 +5,7 @@ Each request here is sent with Flask and without it. Both must have the same res
 
 from __future__ import annotations
 
+import gc
 import json
 import re
 from collections.abc import Callable, Mapping
@@ -18,7 +19,7 @@ from werkzeug.test import TestResponse
 
 from kataven.api import me
 from kataven.dev.personas import ALICE, BOB
-from kataven.identity.errors import VerifierUnavailable
+from kataven.identity.errors import MissingCredential, VerifierUnavailable
 from kataven.identity.token import TokenKind, generate
 from kataven.ratelimit.limiter.admission import redis_prefix
 from kataven.revocation.cache import CachingVerifier
@@ -299,6 +300,22 @@ def test_defect_after_the_limits_is_counted_once(both: BothWays, key: str) -> No
             line.pop("traceback", None)
     assert without == with_flask
     assert '"per-minute";r=999999' in dict(without.headers)["RateLimit"]
+
+
+def test_refusals_leave_no_garbage(harness: AppHarness) -> None:
+    def refusals() -> int:
+        return sum(isinstance(each, MissingCredential) for each in gc.get_objects())
+
+    harness.caller().get(VERIFY)
+    gc.collect()
+    gc.disable()
+    try:
+        before = refusals()
+        for _ in range(3):
+            assert harness.caller().get(VERIFY).status_code == 401
+        assert refusals() == before
+    finally:
+        gc.enable()
 
 
 @pytest.mark.parametrize(
