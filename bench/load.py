@@ -1,11 +1,11 @@
 """How the API behaves under load, past its capacity included: an open loop, so that a slow response delays no request.
 
-    python -m bench.load [--seconds 8] [--rates 30,60,90,130]
+    python -m bench.load [--seconds 8] [--rates 30,60,90,130] [--path /v1/verify]
 
 One worker of eight threads on one core, the client on another. First the capacity is measured with a closed loop. Then
-requests (`GET /v1/agents`, ten agents) start at random moments (Poisson) at the given percentages of it. A latency is
-measured from the moment at which the request should have started, so that waiting for a connection counts (no
-coordinated omission). A client that waits opens another connection, up to 256.
+requests (`GET /v1/agents`, ten agents, or `--path`) start at random moments (Poisson) at the given percentages of it. A
+latency is measured from the moment at which the request should have started, so that waiting for a connection counts
+(no coordinated omission). A client that waits opens another connection, up to 256.
 
 Goodput is the number of 200 responses per second. Exit status 1 if that at the highest rate is less than 0.8 of that at
 the highest rate below 100 %, or if a response is neither 200 nor 503.
@@ -99,10 +99,10 @@ class Exchange:
 class OpenLoop:
     """Sends requests at given moments, however many are unanswered."""
 
-    def __init__(self, url: str, key: str) -> None:
+    def __init__(self, url: str, path: str, key: str) -> None:
         address = urlsplit(url)
         self._address = address.hostname or "", address.port or 0
-        self._bytes = f"GET {PATH} HTTP/1.1\r\nHost: bench\r\nAuthorization: Bearer {key}\r\n\r\n".encode()
+        self._bytes = f"GET {path} HTTP/1.1\r\nHost: bench\r\nAuthorization: Bearer {key}\r\n\r\n".encode()
         self._poller = selectors.DefaultSelector()
         self._free: list[Exchange] = []
         self._open = 0
@@ -198,12 +198,12 @@ def main() -> int:
     ):
         key = _create_agents(harness)
         os.sched_setaffinity(0, {cores[-1]})
-        capacity = _capacity(server.url, key)
+        capacity = _capacity(server.url, options.path, key)
         print(f"capacity, closed loop of {CLOSED_LOOP_CONNECTIONS} connections: {capacity:.0f} requests per second\n")
         print("offered          goodput     p50     p99   p99.9 ms   503/s   other   memory of the worker")
         outcomes = []
         for percent in options.rates:
-            loop = OpenLoop(server.url, key)
+            loop = OpenLoop(server.url, options.path, key)
             outcome = loop.run(percent, capacity * percent / 100, options.seconds)
             loop.close()
             outcomes.append(outcome)
@@ -216,6 +216,7 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=float, default=8.0)
     parser.add_argument("--rates", type=lambda text: [int(one) for one in text.split(",")], default=[30, 60, 90, 130])
+    parser.add_argument("--path", default=PATH, help=f"what is requested (default: {PATH})")
     return parser.parse_args()
 
 
@@ -236,8 +237,8 @@ def _create_agents(harness: AppHarness) -> str:
     return key
 
 
-def _capacity(url: str, key: str) -> float:
-    connections = [Connection(url, PATH, key) for _ in range(CLOSED_LOOP_CONNECTIONS)]
+def _capacity(url: str, path: str, key: str) -> float:
+    connections = [Connection(url, path, key) for _ in range(CLOSED_LOOP_CONNECTIONS)]
     with contextlib.ExitStack() as stack:
         for connection in connections:
             stack.enter_context(contextlib.closing(connection))

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from flask import Flask
 
 from kataven import api, assembly, logs, process_services
-from kataven.api import security_events
+from kataven.api import me, security_events, verify
 from kataven.commands import flask_commands
 from kataven.process_services import build_services
 from kataven.settings import Settings
@@ -32,6 +32,7 @@ from kataven.web import (
     scrape,
     security_txt,
 )
+from kataven.web.direct import DirectRequests
 from kataven.web.operation import ApiBlueprint
 from kataven.web.schema import MAX_BODY_BYTES
 from kataven.web.services import Services
@@ -49,6 +50,8 @@ class SynchronousFlask(Flask):
         return func
 
 
+DIRECT = {"me.read_me": me.describe, "verify.verify": verify.describe}
+"""The endpoints that are served without Flask."""
 API_BLUEPRINTS = (*api.BLUEPRINTS, health.blueprint, scrape.blueprint, security_txt.blueprint, reference.blueprint)
 
 
@@ -172,7 +175,8 @@ def _create_flask(
     app.url_map.merge_slashes = False
     services.attach(app)
     problems.install(app)
-    hardening.install(app, settings.hub_url if name == "kataven-hub" else settings.public_url)
+    url = settings.hub_url if name == "kataven-hub" else settings.public_url
+    hardening.install(app, url)
     forward_auth.install(app)
     pipeline.install(app)
     http_conventions.install(app)
@@ -182,7 +186,8 @@ def _create_flask(
         services.scopes.add(sorted(blueprint.scopes))
     reference.install(app, every, settings.public_url, settings.hub_url, of_hub=name == "kataven-hub")
     flask_commands.install(app, settings)
-    app.wsgi_app = paths.Aliases(forward_auth.VerifyRequests(app.wsgi_app))  # type: ignore[method-assign]
+    direct = DirectRequests(app, services, url, DIRECT)
+    app.wsgi_app = paths.Aliases(forward_auth.VerifyRequests(direct))  # type: ignore[method-assign]
     if services.traces is not None:
         services.traces.install(app)
     return app

@@ -45,9 +45,10 @@ def redact(text: str) -> str:
     """`text` with everything redacted that looks like a key, a visitor's token, a JWT, a URL's password, or a part of
     one."""
     lowered = text.lower()
-    if not any(mark in lowered for mark in _MARKS):
-        return text
-    return _SECRET.sub(REDACTED, text)
+    for mark in _MARKS:  # a generator would take three times as long
+        if mark in lowered:
+            return _SECRET.sub(REDACTED, text)
+    return text
 
 
 _ids: ContextVar[Mapping[str, str]] = ContextVar("kataven_log_ids", default=MappingProxyType({}))

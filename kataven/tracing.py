@@ -7,10 +7,11 @@ written to the log and sent to the services that a request calls. `telemetry` re
 from __future__ import annotations
 
 import re
-import secrets
 from collections.abc import Callable
 from contextvars import ContextVar
 from dataclasses import dataclass
+
+from kataven.random_ids import new_id
 
 HEADER = "traceparent"
 
@@ -30,14 +31,13 @@ class Trace:
     @classmethod
     def new(cls) -> Trace:
         """A new trace, not sampled."""
-        ids = secrets.token_hex(24)
-        return cls(ids[:32], ids[32:])
+        return cls(new_id(), new_id()[:16])
 
     @classmethod
     def from_header(cls, header: str | None) -> Trace:
         """The next span in the trace of a `traceparent`; a new trace if the header is missing or malformed."""
         parent = cls.parent(header)
-        return cls.new() if parent is None else cls(parent.trace_id, secrets.token_hex(8), parent.flags)
+        return cls.new() if parent is None else cls(parent.trace_id, new_id()[:16], parent.flags)
 
     @classmethod
     def parent(cls, header: str | None) -> Trace | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -13,7 +14,7 @@ from kataven.ratelimit.policy import LIMIT_FIELDS
 from kataven.web.access import ANY_CALLER
 from kataven.web.operation import ApiBlueprint, ResponseSpec
 from kataven.web.request_context import RequestContext
-from kataven.web.schema import View, with_fields, write_json
+from kataven.web.schema import View, dump_json, with_fields, write_json
 
 blueprint = ApiBlueprint("me", __name__, "principal", "The caller: identity, role and limits.")
 
@@ -59,23 +60,25 @@ class MeView(View):
 def read_me(context: RequestContext) -> Response:
     """Returns the account, the credential, the role (null for an API key), the scopes (null for full access), and the
     limits with their remaining quota."""
+    return write_json(_caller(context))
+
+
+def describe(context: RequestContext, _environ: Mapping[str, Any]) -> tuple[bytes, list[tuple[str, str]]]:
+    """The same body, without headers."""
+    return dump_json(_caller(context)), []
+
+
+def _caller(context: RequestContext) -> dict[str, Any]:
     principal = context.principal
     expires_at = None if principal.expires_at is None else datetime.fromtimestamp(principal.expires_at, UTC)
-    return write_json(
-        {
-            "account": principal.account,
-            "account_name": context.account.name,
-            "credential": {
-                "kind": principal.kind,
-                "id": principal.id,
-                "name": principal.name,
-                "expires_at": expires_at,
-            },
-            "role": principal.role,
-            "scopes": None if principal.scopes is None else sorted(principal.scopes),
-            "limits": _limits(context),
-        }
-    )
+    return {
+        "account": principal.account,
+        "account_name": context.account.name,
+        "credential": {"kind": principal.kind, "id": principal.id, "name": principal.name, "expires_at": expires_at},
+        "role": principal.role,
+        "scopes": None if principal.scopes is None else sorted(principal.scopes),
+        "limits": _limits(context),
+    }
 
 
 def _limits(context: RequestContext) -> dict[str, Any]:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from flask import Response, request
 from pydantic import Field
 
@@ -11,7 +14,7 @@ from kataven.web.forward_auth import PATH, VerifyQuery, identity_headers
 from kataven.web.operation import ApiBlueprint, ResponseSpec
 from kataven.web.problems import MAX_PREFERENCES_LENGTH
 from kataven.web.request_context import RequestContext
-from kataven.web.schema import View, write_json
+from kataven.web.schema import View, dump_json
 
 blueprint = ApiBlueprint("verify", __name__, "principal", "Credential checks for gateways in front of other APIs.")
 
@@ -61,19 +64,28 @@ def verify(context: RequestContext, query: VerifyQuery) -> Response:
 
     Envoy appends its client's path, so its form is `/v1/verify/envoy`, with parameters as `;cost=5;account=acme`.
     """
-    headers = identity_headers(context.principal)
-    accept = request.headers.get("Accept", "")
-    if "application/json" not in accept or len(accept) > MAX_PREFERENCES_LENGTH:
+    body, headers = describe(context, request.environ)
+    if not body:
         response = Response(headers=headers)
         response.headers.remove("Content-Type")
         return response
-    return write_json(
-        {
-            "account": headers["X-Kataven-Account"],
-            "principal": headers["X-Kataven-Principal"],
-            "key_id": headers["X-Kataven-Key-Id"] or None,
-            "role": headers["X-Kataven-Role"] or None,
-            "scopes": None if context.principal.scopes is None else sorted(context.principal.scopes),
-        },
-        headers=headers,
-    )
+    response = Response(body, content_type="application/json")
+    response.headers.update(headers)
+    return response
+
+
+def describe(context: RequestContext, environ: Mapping[str, Any]) -> tuple[bytes, list[tuple[str, str]]]:
+    """The body, which is empty unless the client accepts JSON, and the headers that name the caller."""
+    headers = identity_headers(context.principal)
+    accept = environ.get("HTTP_ACCEPT", "")
+    if "application/json" not in accept or len(accept) > MAX_PREFERENCES_LENGTH:
+        return b"", list(headers.items())
+    scopes = context.principal.scopes
+    body = {
+        "account": headers["X-Kataven-Account"],
+        "principal": headers["X-Kataven-Principal"],
+        "key_id": headers["X-Kataven-Key-Id"] or None,
+        "role": headers["X-Kataven-Role"] or None,
+        "scopes": None if scopes is None else sorted(scopes),
+    }
+    return dump_json(body), list(headers.items())

@@ -47,6 +47,7 @@ from kataven.ratelimit.limiter import LimitExceeded, Meter
 from kataven.web import observe
 from kataven.web.access import Forbidden
 from kataven.web.request_context import AuthContext
+from kataven.web.services import services
 
 EXTENSION = "kataven.hub"
 STALE_FORM_EXTENSION = "kataven.hub.late"
@@ -161,7 +162,7 @@ def hub_services() -> HubServices:
 
 def open_hub_request() -> None:
     """Assign a request id, check the budget of the client address, and read the session of the cookie."""
-    context = observe.open_context(request)
+    context = observe.open_context(services(), request.environ)
     hub_request = HubRequest(context.services, context.request_id, context.address, context.started)
     g.kataven = hub_request
     if request.endpoint == "static" or is_called_by_issuer(current_app.view_functions.get(request.endpoint or "")):

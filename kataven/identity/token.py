@@ -22,6 +22,9 @@ CHECKSUM_LENGTH = 6
 HINT_LENGTH = 8
 MATERIAL_BYTES = 64
 
+_PAIRS = tuple(first + second for first in ALPHABET for second in ALPHABET)
+"""Two digits of base62 for each number below 62². Each request computes a checksum."""
+
 ACCOUNT_PATTERN = r"[a-z0-9][a-z0-9_-]{0,62}"
 TOKEN_PATTERN = rf"(?:sk|pk)_live_{ACCOUNT_PATTERN}_[0-9A-Za-z]{{{SECRET_LENGTH + CHECKSUM_LENGTH}}}"
 """Matches both kinds. Published for secret scanners (see docs/token-format.md)."""
@@ -89,12 +92,9 @@ def parse(text: str) -> Token:
 
 def checksum(body: str) -> str:
     """The CRC32 (ISO 3309) of `body` in base62, most significant digit first, padded with `0` to six characters."""
-    value = zlib.crc32(body.encode("ascii"))
-    digits = []
-    for _ in range(CHECKSUM_LENGTH):
-        value, digit = divmod(value, len(ALPHABET))
-        digits.append(ALPHABET[digit])
-    return "".join(reversed(digits))
+    value, low = divmod(zlib.crc32(body.encode("ascii")), len(_PAIRS))
+    high, middle = divmod(value, len(_PAIRS))
+    return _PAIRS[high] + _PAIRS[middle] + _PAIRS[low]
 
 
 def is_account_name(text: str) -> bool:

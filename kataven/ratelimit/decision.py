@@ -94,14 +94,16 @@ class Decision:
     def _units(self, quota: Quota) -> int:
         return self.cost if quota.seconds else min(self.cost, 1)
 
-    def _limits(self) -> Iterator[str]:
+    def _limits(self) -> list[str]:
         # Runs on every request, so it creates no QuotaStatus objects.
-        counts = iter(self.counts)
+        items, counts, at = [], self.counts, 0
         for quota_set in self.quota_sets:
             for quota in quota_set.quotas:
-                item = f'"{quota.name}";r={max(0, quota.limit - next(counts))}'
-                reset = _seconds(next(counts))
-                yield f"{item};t={reset}" if reset else item
+                left, reset = quota.limit - counts[at], -(-counts[at + 1] // 1_000_000)
+                item = f'"{quota.name}";r={left if left > 0 else 0}'
+                items.append(f"{item};t={reset}" if reset else item)
+                at += 2
+        return items
 
     def _statuses(self) -> Iterator[QuotaStatus]:
         counts = iter(self.counts)

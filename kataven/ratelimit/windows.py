@@ -63,6 +63,7 @@ class RedisWindows:
         self._slot_lease = round(slot_lease_seconds * 1000)
         self._clock = clock
         self._command = lru_cache(maxsize=4096)(self._pack)
+        self._releases = lru_cache(maxsize=4096)(self._pack_releases)
 
     @property
     def slow_since(self) -> float | None:
@@ -90,10 +91,8 @@ class RedisWindows:
         ]
 
     def release(self, limit_keys: tuple[RateLimitKey, ...], slot: str) -> None:
-        for limit_key in limit_keys:
-            if limit_key.quota_set.has_slots:
-                key = self._slots(limit_key.name)
-                self._pool.send(pack("ZREM", key, slot), slot_of(key))
+        for command, at in self._releases(limit_keys, len(slot)):
+            self._pool.send(b"%b%b\r\n" % (command, slot.encode()), at)
 
     def heartbeat(self, worker: str, held: Mapping[str, tuple[RateLimitKey, ...]]) -> int:
         """Renew this worker's membership and slots. Returns the number of running workers.
@@ -186,6 +185,12 @@ class RedisWindows:
         packed = _WINDOWS.pack(keys, (verb, now, self._slot_lease, cost, *numbers, "?" * slot_length))
         quota_sets = tuple(limit_key.quota_set for limit_key in limit_keys)
         return packed[: -slot_length - len("\r\n")], quota_sets, slot_of(keys[0])
+
+    def _pack_releases(self, limit_keys: tuple[RateLimitKey, ...], slot_length: int) -> list[tuple[bytes, int]]:
+        """The encoded commands that free a slot, without the slot, and the slot of the cluster for each."""
+        keys = [self._slots(limit_key.name) for limit_key in limit_keys if limit_key.quota_set.has_slots]
+        packed = [(pack("ZREM", key, "?" * slot_length), slot_of(key)) for key in keys]
+        return [(command[: -slot_length - len("\r\n")], at) for command, at in packed]
 
     def _slot_calls(
         self, verb: str, slots_of: Mapping[str, tuple[RateLimitKey, ...]]

@@ -11,12 +11,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable
+from functools import lru_cache
 from typing import Annotated, Any, Literal
 from urllib.parse import quote
 
 from flask import Flask, Request, Response, g
 from pydantic import BeforeValidator, Field
-from werkzeug.datastructures import Headers
 
 from kataven.identity import scopes
 from kataven.identity.credential import OPERATORS_ACCOUNT, Credential, parse_credential
@@ -36,6 +36,9 @@ PATH = VERIFY
 ENVOY_PATH = f"{PATH}/envoy"
 """Envoy appends the path and the query string of its client's request to this path."""
 MAX_COST = 100
+MAX_CONFIGURATIONS = 256
+"""How many query strings of gateways are kept parsed. Each gateway sends the same one with every request."""
+WITHOUT_PARAMETERS = GatewayRequest()
 NGINX = "nginx"
 NGINX_STATUSES = frozenset({200, 401, 403})
 """All statuses that nginx's auth_request accepts. It turns every other one into 500."""
@@ -48,6 +51,7 @@ FULL_ACCESS = "*"
 
 _AUTHORIZATION = CREDENTIAL_HEADERS[0]
 _SCOPE_PATTERN = f"^{scopes.PATTERN}$"
+_IN_ENVIRON = {name: f"HTTP_{name.upper().replace('-', '_')}" for name in CREDENTIAL_HEADERS}
 _BY_LOWER_NAME = {name.lower(): name for name in CREDENTIAL_HEADERS}
 _CLIENTS_CONDITIONS = (
     *("HTTP_IF_MATCH", "HTTP_IF_NONE_MATCH", "HTTP_IF_MODIFIED_SINCE", "HTTP_IF_UNMODIFIED_SINCE"),
@@ -143,27 +147,36 @@ def install(app: Flask) -> None:
     app.after_request(_finish)
 
 
-def read_request(request: Request) -> GatewayRequest:
-    """The gateway's parameters. Raises GatewayMisconfigured."""
-    if not request.query_string:
-        return GatewayRequest()
+def open_gateway_request(context: RequestContext, query_string: str) -> GatewayRequest:
+    """Read the gateway's parameters. Raises GatewayMisconfigured."""
+    if not query_string:
+        context.gateway = WITHOUT_PARAMETERS
+    else:
+        context.gateway = GatewayRequest(nginx=is_nginx(query_string))  # for the error that follows, if any
+        context.gateway = _parameters(query_string)
+    return context.gateway
+
+
+@lru_cache(maxsize=MAX_CONFIGURATIONS)
+def _parameters(query_string: str) -> GatewayRequest:
+    request = Request({"QUERY_STRING": query_string})
     try:
         query = read_query(request, VerifyQuery)
     except InvalidRequest as error:
         raise GatewayMisconfigured(error.errors) from None
     if query.account == OPERATORS_ACCOUNT:
         raise GatewayMisconfigured([FieldError("account", "is reserved for operators; name a customer's account")])
-    return GatewayRequest(query.cost, query.account, query.credential_header, is_nginx(request), query.scope)
+    return GatewayRequest(query.cost, query.account, query.credential_header, query.mode == NGINX, query.scope)
 
 
-def is_nginx(request: Request) -> bool:
+def is_nginx(query_string: str) -> bool:
     """Whether the gateway asked for statuses that nginx understands. Never raises."""
-    return request.args.get("mode") == NGINX
+    return Request({"QUERY_STRING": query_string}).args.get("mode") == NGINX
 
 
-def parse(gateway: GatewayRequest, headers: Headers) -> Credential:
+def parse(gateway: GatewayRequest, environ: dict[str, Any]) -> Credential:
     """The credential of the gateway's client. Raises the errors of `parse_credential`."""
-    given = headers.get(gateway.credential_header)
+    given = environ.get(_IN_ENVIRON[gateway.credential_header])
     if gateway.credential_header != _AUTHORIZATION:
         if not given:
             raise MissingCredential(
@@ -171,7 +184,10 @@ def parse(gateway: GatewayRequest, headers: Headers) -> Credential:
             )
         given = f"Bearer {given}"
     credential = parse_credential(
-        given, headers.get("X-Account-ID"), misplaced=misplaced_key(headers), account_of_jwt=gateway.account
+        given,
+        environ.get("HTTP_X_ACCOUNT_ID"),
+        misplaced=misplaced_key(environ),
+        account_of_jwt=gateway.account,
     )
     if gateway.account is not None and credential.account != gateway.account:
         raise AccountMismatch("This credential belongs to another account than the one that this API serves.")
@@ -188,11 +204,16 @@ def identity_headers(principal: Principal) -> dict[str, str]:
     """
     return {
         "X-Kataven-Account": principal.account,
-        "X-Kataven-Principal": quote(principal.label, safe=":@"),
+        "X-Kataven-Principal": _quoted(principal.label),
         "X-Kataven-Key-Id": principal.id if principal.kind is CredentialKind.API_KEY else "",
         "X-Kataven-Role": "" if principal.role is None else str(principal.role),
         "X-Kataven-Scopes": _scopes(principal),
     }
+
+
+@lru_cache(maxsize=4096)
+def _quoted(label: str) -> str:
+    return quote(label, safe=":@")
 
 
 def _scopes(principal: Principal) -> str:
@@ -202,11 +223,19 @@ def _scopes(principal: Principal) -> str:
     return FULL_ACCESS if principal.scopes is None else " ".join(sorted(principal.scopes))
 
 
+def headers_of_accepted(context: RequestContext) -> list[tuple[str, str]]:
+    """Count an accepted request of a gateway. Returns the headers of its response."""
+    if context.gateway is None:
+        return []
+    context.services.metrics.record_gateway_decision("accepted")
+    return [("X-Kataven-Status", "200")] if context.gateway.nginx else []
+
+
 def _finish(response: Response) -> Response:
     context: RequestContext | None = g.get("kataven")
     if context is None or context.gateway is None:
         return response
-    context.services.metrics.gateway_decisions.labels(context.problem or "accepted").inc()
+    context.services.metrics.record_gateway_decision(context.problem or "accepted")
     if context.problem is not None:
         response.headers["X-Kataven-Code"] = context.problem
     if context.gateway.nginx:

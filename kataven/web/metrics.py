@@ -88,8 +88,7 @@ class Metrics:
         self.gateway_decisions = self._counter(
             "gateway_decisions", "Responses to gateways (`/v1/verify`): `accepted`, or the problem code.", "outcome"
         )
-        for outcome in _GATEWAY_OUTCOMES:
-            self.gateway_decisions.labels(outcome)
+        self._gateway_decisions = {outcome: self.gateway_decisions.labels(outcome) for outcome in _GATEWAY_OUTCOMES}
         self.security_events = self._counter(
             "security_events", "Security events of the identity provider, by what was done.", "event", "outcome"
         )
@@ -243,6 +242,11 @@ class Metrics:
         """Record a presented credential: `accepted`, or the problem code of the refusal."""
         series = self._verifications.get((credential, outcome))
         (series or self.verifications.labels(credential, outcome)).inc()
+
+    def record_gateway_decision(self, outcome: str) -> None:
+        """Record a response to a gateway: `accepted`, or the problem code."""
+        series = self._gateway_decisions.get(outcome)
+        (series or self.gateway_decisions.labels(outcome)).inc()
 
     def record_lookup(self, outcome: str) -> None:
         """Record whether a credential that was not cached was looked up: one of `lookups.OUTCOMES`."""

@@ -6,20 +6,21 @@ Only names are read, never values. A key in a URL is not accepted: proxies and b
 from __future__ import annotations
 
 import re
-
-from werkzeug.datastructures import Headers
+from collections.abc import Mapping
+from typing import Any
 
 HEADERS = ("X-API-Key", "Api-Key", "ApiKey", "X-Auth-Token", "X-Access-Token", "X-Kataven-Key")
-_PARAMETER = re.compile(rb"(?:^|&)(api_?key|access_token|auth_token|token|key)=")
+_IN_ENVIRON = {f"HTTP_{name.upper().replace('-', '_')}": name for name in HEADERS}
+_PARAMETER = re.compile(r"(?:^|&)(api_?key|access_token|auth_token|token|key)=")
 
 
-def misplaced_key(headers: Headers, query: bytes = b"") -> str | None:
+def misplaced_key(environ: Mapping[str, Any], query: str = "") -> str | None:
     """The header or the query parameter that other APIs use for a key; None if the request has neither, or if it has
-    `Authorization`."""
-    if "Authorization" in headers:
+    `Authorization`. `environ` is the request's WSGI environment."""
+    if "HTTP_AUTHORIZATION" in environ:
         return None
-    for name in HEADERS:
-        if name in headers:
+    for key, name in _IN_ENVIRON.items():
+        if key in environ:
             return f"`{name}` header"
     found = _PARAMETER.search(query)
-    return None if found is None else f"query parameter `{found[1].decode()}`"
+    return None if found is None else f"query parameter `{found[1]}`"

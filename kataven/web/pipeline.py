@@ -3,12 +3,16 @@
     edge → credential → principal (cache, verifier) → account → access → limits → handler → response
 
 On a cache hit no step opens a database connection. A malformed token requires no I/O.
+
+The functions without arguments are hooks of Flask. They continue a request that `web.direct` has started.
 """
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from time import perf_counter, time
+from typing import Any
 
 from flask import Flask, Request, Response, current_app, g, request
 
@@ -24,10 +28,13 @@ from kataven.web import forward_auth, observe
 from kataven.web.access import Access, Forbidden
 from kataven.web.misplaced_keys import misplaced_key
 from kataven.web.operation import Operation, operation_of
-from kataven.web.request_context import AuthContext, GatewayRequest, RequestContext
+from kataven.web.request_context import AuthContext, RequestContext
+from kataven.web.services import services
 
 HUB = "kataven-hub"
 """The name of the Hub's application. Its requests are not usage of an account."""
+STARTED = "kataven.started_request"
+"""Key in the WSGI environment of the StartedRequest that Flask continues."""
 _CONDITIONS = frozenset({AddressNotAllowed.code, BrowserUse.code})
 """Refusals of a key that is verified."""
 EXPIRES_SOON_SECONDS = 14 * 24 * 3600.0
@@ -45,33 +52,58 @@ def install(app: Flask) -> None:
     app.teardown_request(release)
 
 
+@dataclass(frozen=True, slots=True)
+class StartedRequest:
+    """A request whose first steps have run outside Flask."""
+
+    context: RequestContext
+    error: Exception | None
+    """What the last step raised. Flask's error handlers turn it into a response."""
+
+
 def open_context() -> None:
     """The edge: sets the request id and the trusted client address."""
-    g.kataven = observe.open_context(_request())
+    environ = _request().environ
+    started: StartedRequest | None = environ.get(STARTED)
+    g.kataven = observe.open_context(services(), environ) if started is None else started.context
 
 
 def admit() -> None:
     """Authenticate and authorize the request. Raises the errors in the order that docs/authentication.md lists."""
+    environ = _request().environ
+    started: StartedRequest | None = environ.pop(STARTED, None)
+    if started is not None and started.error is not None:
+        try:
+            raise started.error
+        finally:
+            del started  # otherwise, the error and its traceback would keep each other in memory
+    context: RequestContext = g.kataven
     operation = _declared_operation()
-    if operation is None:
-        return
-    context: RequestContext = g.kataven
+    if operation is not None and context.admitted is None:
+        admit_to(context, operation, environ)
+
+
+def admit_to(context: RequestContext, operation: Operation, environ: dict[str, Any]) -> None:
+    """The same for an operation of the API."""
+    access, scope = operation.access, operation.scope
     if operation.forward_auth:
-        context.gateway = GatewayRequest(nginx=forward_auth.is_nginx(request))  # for the error that follows, if any
-        context.gateway = forward_auth.read_request(request)
-        if context.gateway.scope is not None:
-            admit_as(replace(operation.access, scoped=True), context.gateway.scope)
-            return
-    admit_as(operation.access, operation.scope)
+        gateway = forward_auth.open_gateway_request(context, environ.get("QUERY_STRING", ""))
+        if gateway.scope is not None:
+            access, scope = replace(access, scoped=True), gateway.scope
+    admit_caller(context, access, scope, environ)
 
 
-def admit_as(access: Access, scope: str | None = None) -> None:
-    """The same for a route whose access is known. `scope` is that which an API key needs. Raises the same errors."""
-    context: RequestContext = g.kataven
+def admit_as(access: Access) -> None:
+    """The same for a route of another application, whose access is known. Raises the same errors."""
+    admit_caller(g.kataven, access, None, _request().environ)
+
+
+def admit_caller(context: RequestContext, access: Access, scope: str | None, environ: dict[str, Any]) -> None:
+    """The same for any request. `scope` is that which an API key needs."""
     if access.public:
         # `operation` spends the address's budget after input validation, so that invalid input costs no lookup.
         return
-    principal = _authenticate(context)
+    principal = _authenticate(context, environ)
     account = context.services.directory.find(principal.account)
     if account is None:
         raise AccountMismatch
@@ -89,15 +121,19 @@ def admit_as(access: Access, scope: str | None = None) -> None:
 def limit() -> None:
     """Apply the limits of the account and the key, in one decision over all windows. Raises LimitExceeded."""
     context: RequestContext = g.kataven
-    if context.admitted is None:
-        return
-    principal = context.principal
+    if context.admitted is not None and context.admitted.admission is None:
+        limit_caller(context, context.admitted)
+
+
+def limit_caller(context: RequestContext, admitted: AuthContext) -> None:
+    """The same for the caller that was admitted."""
+    principal = admitted.principal
     key_limits = KeyLimits(**principal.limits) if principal.limits else None
     key_id = principal.id if key_limits is not None else None
     try:
-        admission = context.admitted.admission = context.services.limiter.admit(
+        admission = admitted.admission = context.services.limiter.admit(
             principal.account,
-            context.account.limits,
+            admitted.account.limits,
             key_id,
             key_limits,
             cost=1 if context.gateway is None else context.gateway.cost,
@@ -108,22 +144,21 @@ def limit() -> None:
     context.decision = admission.decision
 
 
-def _authenticate(context: RequestContext) -> Principal:
-    headers = request.headers
+def _authenticate(context: RequestContext, environ: dict[str, Any]) -> Principal:
     if context.gateway is not None:
-        credential = forward_auth.parse(context.gateway, headers)
+        credential = forward_auth.parse(context.gateway, environ)
     else:
         credential = parse_credential(
-            headers.get("Authorization"),
-            headers.get("X-Account-ID"),
-            misplaced=misplaced_key(headers, request.query_string),
+            environ.get("HTTP_AUTHORIZATION"),
+            environ.get("HTTP_X_ACCOUNT_ID"),
+            misplaced=misplaced_key(environ, environ.get("QUERY_STRING", "")),
         )
     context.named = credential.account
     outcome = "unavailable"
     try:
         principal = context.known = context.services.verifier.verify(credential)
         if principal.kind is CredentialKind.API_KEY:
-            _check_conditions(context, principal)
+            _check_conditions(context, principal, environ)
         outcome = "accepted"
     except Refused as refusal:
         outcome = refusal.code  # `lookups` counts the lookups separately
@@ -146,34 +181,44 @@ def _authenticate(context: RequestContext) -> Principal:
 def finish(response: Response) -> Response:
     """Set the headers that every response has, and write the access log line."""
     context: RequestContext = g.kataven
-    if context.admitted is not None:
-        _announce_expiry(context.admitted.principal, response)
-    if context.admitted is not None and context.admitted.admission is not None:
-        for name, value in context.admitted.admission.headers():
-            response.headers[name] = value
     found = _request()
-    _record_usage(context, found, response)
+    for name, value in response_headers(context):
+        response.headers[name] = value
+    if found.url_rule is not None and current_app.name != HUB:
+        record_usage(context, found.environ, found.method, found.url_rule.rule, response.status_code)
     return observe.finish(context, found, response)
 
 
-def _record_usage(context: RequestContext, found: Request, response: Response) -> None:
-    """Record the request in memory for the usage of its account, if the account is known and this is not the Hub."""
+def response_headers(context: RequestContext) -> Iterator[tuple[str, str]]:
+    """The headers about the caller: when its API key expires, and what is left of its limits."""
+    admitted = context.admitted
+    if admitted is None:
+        return
+    expires_in = _expires_in(admitted.principal)
+    if expires_in is not None:
+        yield EXPIRES_IN, expires_in
+    if admitted.admission is not None:
+        yield from admitted.admission.headers()
+
+
+def record_usage(context: RequestContext, environ: dict[str, Any], method: str, route: str, status: int) -> None:
+    """Record the request in memory for the usage of its account, if the account is known."""
     usage = context.services.usage
     caller = context.known or context.refused
-    if usage is None or caller is None or found.url_rule is None or current_app.name == HUB:
+    if usage is None or caller is None:
         return
     usage.record(
         (
             time(),
             perf_counter() - context.started,
             caller,
-            found.method,
-            found.url_rule.rule,
-            response.status_code,
+            method,
+            route,
+            status,
             context.problem,
             _deciding_step(context),
             context.address,
-            found.environ.get("HTTP_USER_AGENT", "")[:MAX_AGENT],
+            environ.get("HTTP_USER_AGENT", "")[:MAX_AGENT],
             context.request_id,
             context.decision,
         )
@@ -190,18 +235,24 @@ def _deciding_step(context: RequestContext) -> RequestStep:
     return RequestStep.RESPONSE if context.problem is None else RequestStep.HANDLER
 
 
-def _announce_expiry(principal: Principal, response: Response) -> None:
-    """State how long an API key is still valid, from two weeks before it expires."""
-    if principal.kind is CredentialKind.API_KEY and principal.expires_at is not None:
-        left = principal.expires_at - time()
-        if left < EXPIRES_SOON_SECONDS:
-            response.headers[EXPIRES_IN] = str(max(0, int(left)))
+def _expires_in(principal: Principal) -> str | None:
+    """How long an API key is still valid, from two weeks before it expires."""
+    if principal.kind is not CredentialKind.API_KEY or principal.expires_at is None:
+        return None
+    left = principal.expires_at - time()
+    return str(max(0, int(left))) if left < EXPIRES_SOON_SECONDS else None
 
 
 def release(_error: BaseException | None) -> None:
     """Release the in-flight slot. Does not wait for Redis."""
     context: RequestContext | None = g.get("kataven")
-    if context is not None and context.admitted is not None and context.admitted.admission is not None:
+    if context is not None:
+        release_slot(context)
+
+
+def release_slot(context: RequestContext) -> None:
+    """The same for any request."""
+    if context.admitted is not None and context.admitted.admission is not None:
         context.admitted.admission.release()
 
 
@@ -211,9 +262,8 @@ def _request() -> Request:
     return request._get_current_object()  # type: ignore[attr-defined,no-any-return]  # the proxy's own, documented way
 
 
-def _check_conditions(context: RequestContext, principal: Principal) -> None:
+def _check_conditions(context: RequestContext, principal: Principal, environ: dict[str, Any]) -> None:
     """Raises AddressNotAllowed or BrowserUse."""
-    environ = _request().environ
     is_browser = "HTTP_ORIGIN" in environ or "HTTP_SEC_FETCH_SITE" in environ
     try:
         conditions.check(

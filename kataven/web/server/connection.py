@@ -8,6 +8,7 @@ from __future__ import annotations
 import select
 import socket
 import time
+from collections.abc import Callable
 from enum import Enum, auto
 from typing import Any
 
@@ -33,6 +34,9 @@ class Phase(Enum):
     CLOSED = auto()
 
 
+def _ignore(_conn: ClientConnection) -> None: ...
+
+
 class SlowReader(TimeoutError):
     """Raised when the client does not read the response in time."""
 
@@ -43,6 +47,7 @@ class ClientConnection:
     __slots__ = (
         "arrival",
         "buffered",
+        "callback",
         "client",
         "clock",
         "continued",
@@ -53,6 +58,7 @@ class ClientConnection:
         "outbox",
         "parser",
         "phase",
+        "received",
         "registered",
         "server",
         "sock",
@@ -69,11 +75,16 @@ class ClientConnection:
         self.timeouts = timeouts
         self.parser: Any = http.get_parser(cfg, self, client)
         self.arrival = Arrival()
+        self.received = b""
+        """The bytes of the request that a thread processes."""
         self.phase = Phase.HEAD
         self.deadline = time.monotonic() + timeouts.head_seconds
         self.timeout = NEVER
         """When an idle connection is closed. gunicorn reads this attribute."""
-        self.registered = False
+        self.registered = 0
+        """The events for which it is registered with the poller; 0 for none."""
+        self.callback: Callable[[ClientConnection], None] = _ignore
+        """What the main thread calls at the next event."""
         self.clock: BodyClock | None = None
         self.continued = False
         self.whole = False
@@ -86,10 +97,20 @@ class ClientConnection:
         self.dropped = 0
 
     def hand_over(self, whole: bool) -> None:
-        """Pass the received bytes to the parser."""
+        """Keep the received bytes for the thread that parses them."""
         self.phase, self.whole = Phase.IN_THREAD, whole
-        self.parser.unreader.unread(bytes(self.arrival.buffer))
+        self.received = bytes(self.arrival.buffer)
         self.arrival = Arrival()
+
+    def take_received(self) -> bytes:
+        """The bytes of the request. An idle connection must not keep them."""
+        received, self.received = self.received, b""
+        return received
+
+    def parse(self, received: bytes) -> Any:
+        """The request, parsed by gunicorn. Raises gunicorn's errors."""
+        self.parser.unreader.unread(received)
+        return next(self.parser)
 
     def start_clock(self) -> None:
         """Start the deadline of the body when a thread starts to read it: waiting for a thread must not count against

@@ -3,17 +3,24 @@ correct `Connection` header."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from typing import Any
 
-from gunicorn import util
+from gunicorn import SERVER, util
 from gunicorn.http import wsgi
 from gunicorn.http.body import ChunkedReader, LengthReader
 from gunicorn.http.errors import NoMoreData, ParseException
+from gunicorn.http.wsgi import HEADER_VALUE_RE
 
 from kataven.web.server.errors import BodyError, BrokenBody
 
 _DISCARD_BYTES = 65_536
+_INTERPRETED_NAMES = frozenset({"content-length", "upgrade", *util.hop_headers})
+"""gunicorn acts on these headers, or removes them."""
+_ACCEPTED_NAMES: set[str] = set()
+"""Names of response headers that gunicorn has validated. Only the values differ between responses."""
+_MAX_NAMES = 256
 
 
 class RequestBody:
@@ -58,6 +65,27 @@ class Response(wsgi.Response):  # type: ignore[misc]  # gunicorn has no annotati
         super().__init__(req, sock, cfg)
         self._head: bytes | None = None
 
+    def process_headers(self, headers: Any) -> None:
+        """The same as gunicorn's, with the names that it has accepted before."""
+        for name, value in headers:
+            if name in _ACCEPTED_NAMES and isinstance(value, str) and HEADER_VALUE_RE.fullmatch(value):
+                self.headers.append((name, value.strip(" \t")))
+                continue
+            super().process_headers(((name, value),))
+            if len(_ACCEPTED_NAMES) < _MAX_NAMES and name.lower() not in _INTERPRETED_NAMES:
+                _ACCEPTED_NAMES.add(name)
+
+    def default_headers(self) -> list[str]:
+        if self.upgrade:
+            default: list[str] = super().default_headers()
+            return default
+        major, minor = self.req.version
+        connection = "close" if self.should_close() else "keep-alive"
+        lines = [f"HTTP/{major}.{minor} {self.status}\r\n{_server_and_date()}Connection: {connection}\r\n"]
+        if self.chunked:
+            lines.append("Transfer-Encoding: chunked\r\n")
+        return lines
+
     def send_headers(self) -> None:
         if self.headers_sent or self._head is not None:
             return
@@ -85,6 +113,8 @@ class Response(wsgi.Response):  # type: ignore[misc]  # gunicorn has no annotati
     def _has_unread_body(self) -> bool:
         """Whether an unread body hides the start of the next request. A body that is in memory is discarded first."""
         body = self.req.body
+        if body is None:  # a plain head
+            return False
         if self.sock.whole and not body.failed:
             try:
                 while body.read(_DISCARD_BYTES):
@@ -95,3 +125,17 @@ class Response(wsgi.Response):  # type: ignore[misc]  # gunicorn has no annotati
             return True
         reader = body.reader
         return reader.parser is not None if isinstance(reader, ChunkedReader) else bool(reader.length)
+
+
+_date_lines = (0, "")
+
+
+def _server_and_date() -> str:
+    """The headers `Server` and `Date`, formatted once per second."""
+    global _date_lines
+    now = int(time.time())
+    second, lines = _date_lines
+    if second != now:
+        lines = f"Server: {SERVER}\r\nDate: {util.http_date(now)}\r\n"
+        _date_lines = now, lines
+    return lines

@@ -21,7 +21,6 @@ import time
 from collections import Counter
 from collections.abc import Callable, Mapping
 from concurrent import futures
-from functools import partial
 from selectors import EVENT_READ, EVENT_WRITE
 from typing import Any
 
@@ -35,6 +34,7 @@ from kataven.web.server.arrival import Progress
 from kataven.web.server.connection import ClientConnection, Phase, SlowReader
 from kataven.web.server.errors import SlowBody
 from kataven.web.server.logger import ERRORS
+from kataven.web.server.plain_head import PlainHeads
 from kataven.web.server.request_threads import Lane, QueueLimits, RequestThreads
 from kataven.web.server.response import RequestBody, Response
 from kataven.web.server.timeouts import (
@@ -51,6 +51,7 @@ log = logging.getLogger("kataven.server")
 _HEAD_READ = 16 * 1024
 _BODY_READ = BODY_BYTES + 1024
 _SWEEP_SECONDS = 0.5
+_NOTICE_SECONDS = 0.5
 _OUT_OF_RESOURCES = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 _CLIENT_GONE = (errno.EAGAIN, errno.EWOULDBLOCK, errno.ECONNABORTED)
 
@@ -68,10 +69,15 @@ class BufferingWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no an
         self.queue_limits = QueueLimits()
         self.lanes: Mapping[Lane, tuple[bytes, ...]] = {}
         """What the first bytes of a lane's requests are, such as `GET /healthz`: see `RequestThreads`."""
+        self._plain_heads = PlainHeads(self.cfg)
+        # Looking a setting up in gunicorn's configuration takes half a microsecond.
+        self._keepalive: int = self.cfg.keepalive
+        self._pre_request, self._post_request = self.cfg.pre_request, self.cfg.post_request
         self._waiting: dict[ClientConnection, None] = {}
         """Connections with a deadline, oldest first."""
         self._buffered = 0
         self._next_sweep = 0.0
+        self._next_notice = 0.0
         self._names: dict[int, Any] = {}
         self._idle_lock = threading.Lock()
         """Held while a connection enters or leaves `keepalived_conns`, with its registration at the poller."""
@@ -114,21 +120,37 @@ class BufferingWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no an
             for conn in self._waiting:
                 conn.sock.close()
 
+    def notify(self) -> None:
+        """Tell the master that this worker runs, at most twice per second. gunicorn does it after every event."""
+        now = time.monotonic()
+        if now >= self._next_notice:
+            self._next_notice = now + _NOTICE_SECONDS
+            super().notify()
+
     def wait_for_and_dispatch_events(self, timeout: float) -> None:
-        for key, _ in self.poller.select(timeout):
-            callback = key.data
-            conn = callback.args[0] if isinstance(callback, partial) else None
-            # An earlier event of the same round may have closed this connection to free capacity.
-            if conn is not None and conn.phase is Phase.CLOSED:
-                continue
-            try:
-                callback(key.fileobj)
-            except Exception:
-                if conn is None:
-                    raise
-                # No client may be able to stop the worker.
-                log.exception("connection handling failed")
-                self._close(conn)
+        for key, events in self.poller.select(timeout):
+            conn = key.data
+            if not isinstance(conn, ClientConnection):  # a listener, or the queue of the request threads
+                key.data(key.fileobj)
+            elif conn.phase is Phase.IN_THREAD:
+                self._leave_to_thread(conn)
+            # An earlier event of the same round may have changed what is awaited, or closed this connection.
+            elif events & conn.registered:
+                self._call_back(conn)
+
+    def _call_back(self, conn: ClientConnection) -> None:
+        try:
+            conn.callback(conn)
+        except Exception:
+            # No client may be able to stop the worker.
+            log.exception("connection handling failed")
+            self._close(conn)
+
+    def _leave_to_thread(self, conn: ClientConnection) -> None:
+        """The client sends more while a thread has the connection: don't report it again until that thread is done."""
+        with self._idle_lock:
+            if conn.phase is Phase.IN_THREAD:
+                self._unregister(conn)
 
     # Receiving, in the main thread.
 
@@ -152,7 +174,7 @@ class BufferingWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no an
         self._waiting[conn] = None
         self._receive(conn)  # the request has often arrived already: then the poller never has to watch this connection
 
-    def on_client_socket_readable(self, conn: ClientConnection, client: Any) -> None:
+    def on_client_socket_readable(self, conn: ClientConnection, client: Any = None) -> None:
         """Called when an idle connection becomes readable."""
         with self._idle_lock:
             self.keepalived_conns.remove(conn)
@@ -160,7 +182,7 @@ class BufferingWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no an
         self._waiting[conn] = None
         self._receive(conn)
 
-    def _receive(self, conn: ClientConnection, _fileobj: Any = None) -> None:
+    def _receive(self, conn: ClientConnection) -> None:
         try:
             data = conn.sock.recv(_HEAD_READ if conn.phase is Phase.HEAD else _BODY_READ)
         except BlockingIOError:
@@ -206,7 +228,8 @@ class BufferingWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no an
             self._free_capacity()
 
     def _hand_over(self, conn: ClientConnection, *, whole: bool) -> None:
-        self._forget(conn)
+        # It remains registered with the poller: the next request of most clients arrives after this one is done.
+        self._stop_waiting(conn)
         conn.clock = None
         start = conn.arrival.buffer
         conn.lane = next((lane for lane, starts in self.lanes.items() if start.startswith(starts)), Lane.NORMAL)
@@ -252,7 +275,11 @@ class BufferingWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no an
         if not conn.whole:
             conn.start_clock()
         try:
-            request = next(conn.parser)
+            received = conn.take_received()
+            plain = self._plain_heads.parse(received, conn) if conn.whole else None
+            if plain is not None:
+                return self._handle(*plain, Response(plain[0], conn, self.cfg))
+            request = conn.parse(received)
             if not request:
                 return False
             return self.handle_request(request, conn)
@@ -268,26 +295,28 @@ class BufferingWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no an
         return False
 
     def handle_request(self, req: Any, conn: ClientConnection) -> bool:
-        """The same as in gthread, with this package's body and response classes."""
-        environ: dict[str, Any] = {}
-        response = None
+        """Process a request that gunicorn parsed, with this package's body and response classes."""
+        if conn.continued:
+            req._expected_100_continue = False
+        response, environ = wsgi.create(req, conn, conn.client, conn.server, self.cfg, response_class=Response)
+        environ["wsgi.multithread"] = True
+        environ["wsgi.input"] = RequestBody(req)
+        environ["wsgi.errors"] = ERRORS
+        # sendfile would block on the client, and `Response` sends nothing before the head.
+        del environ["wsgi.file_wrapper"], environ["wsgi.early_hints"]
+        return self._handle(req, environ, response)
+
+    def _handle(self, req: Any, environ: dict[str, Any], response: Response) -> bool:
+        """The same as gthread's `handle_request`."""
         try:
-            self.cfg.pre_request(self, req)
-            if conn.continued:
-                req._expected_100_continue = False
-            response, environ = wsgi.create(req, conn, conn.client, conn.server, self.cfg, response_class=Response)
-            environ["wsgi.multithread"] = True
-            environ["wsgi.input"] = RequestBody(req)
-            environ["wsgi.errors"] = ERRORS
-            # sendfile would block on the client.
-            del environ["wsgi.file_wrapper"]
+            self._pre_request(self, req)
             self.nr += 1
             if self.nr >= self.max_requests:
                 if self.alive:
                     self.log.info("Autorestarting worker after current request.")
                     self.alive = False
                 response.force_close()
-            if not self.alive or not self.cfg.keepalive or len(self.keepalived_conns) >= self.max_keepalived:
+            if not self.alive or not self._keepalive or len(self.keepalived_conns) >= self.max_keepalived:
                 response.force_close()
             parts = self.wsgi(environ, response.start_response)
             try:
@@ -301,14 +330,14 @@ class BufferingWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no an
         except OSError:
             raise
         except (Exception, SystemExit):
-            if response is not None and response.headers_sent:
+            if response.headers_sent:
                 # After a partial response, the connection can only be closed.
                 log.exception("response could not be completed")
                 return False
             raise
         finally:
             try:
-                self.cfg.post_request(self, req, environ, response)
+                self._post_request(self, req, environ, response)
             except Exception:
                 log.exception("post_request failed")
 
@@ -334,14 +363,14 @@ class BufferingWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no an
         conn.phase = Phase.RESPONSE
         self._send_rest(conn)
 
-    def _send_rest(self, conn: ClientConnection, _fileobj: Any = None) -> None:
+    def _send_rest(self, conn: ClientConnection) -> None:
         try:
             done = conn.flush()
         except OSError:
             self._close(conn)
             return
         if done:
-            self._forget(conn)
+            self._stop_waiting(conn)
             self._finish(conn)
         else:
             conn.deadline = time.monotonic() + self.timeouts.body_seconds  # for the next part of the response
@@ -362,11 +391,11 @@ class BufferingWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no an
 
     def _set_idle(self, conn: ClientConnection) -> None:
         """Called in any thread. From here on, the main thread owns the connection."""
-        conn.phase = Phase.IDLE
         with self._idle_lock:
-            conn.timeout = time.monotonic() + (self.cfg.keepalive if self.alive else STOP_KEEPALIVE_LINGER)
+            conn.timeout = time.monotonic() + (self._keepalive if self.alive else STOP_KEEPALIVE_LINGER)
             self.keepalived_conns.append(conn)
             self._listen(conn, self.on_client_socket_readable)
+            conn.phase = Phase.IDLE  # last: the poller may report it now, and the main thread decides by its phase
 
     def _linger(self, conn: ClientConnection) -> None:
         """Shut down the sending side, and discard input for a moment. gthread blocks its main thread for this."""
@@ -379,7 +408,7 @@ class BufferingWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no an
         self._waiting[conn] = None
         self._drop_input(conn)
 
-    def _drop_input(self, conn: ClientConnection, _fileobj: Any = None) -> None:
+    def _drop_input(self, conn: ClientConnection) -> None:
         try:
             data = conn.sock.recv(_BODY_READ)
         except BlockingIOError:
@@ -456,21 +485,29 @@ class BufferingWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no an
             self._linger(conn)
 
     def _listen(
-        self, conn: ClientConnection, callback: Callable[[ClientConnection, Any], None], event: int = EVENT_READ
+        self, conn: ClientConnection, callback: Callable[[ClientConnection], None], event: int = EVENT_READ
     ) -> None:
-        """Register `callback` with the poller. Replaces the connection's previous callback."""
-        wanted = partial(callback, conn)
+        """Call `callback` when the poller reports `event`. Replaces the connection's previous callback."""
+        conn.callback = callback
+        if conn.registered == event:
+            return
         if conn.registered:
-            self.poller.modify(conn.sock, event, wanted)
+            self.poller.modify(conn.sock, event, conn)
         else:
-            self.poller.register(conn.sock, event, wanted)
-            conn.registered = True
+            self.poller.register(conn.sock, event, conn)
+        conn.registered = event
 
     def _forget(self, conn: ClientConnection) -> None:
         """Remove the connection from the poller and from the deadlines."""
+        self._unregister(conn)
+        self._stop_waiting(conn)
+
+    def _unregister(self, conn: ClientConnection) -> None:
         if conn.registered:
             self.poller.unregister(conn.sock)
-            conn.registered = False
+            conn.registered = 0
+
+    def _stop_waiting(self, conn: ClientConnection) -> None:
         self._waiting.pop(conn, None)
         self._buffered -= conn.buffered
         conn.buffered = 0
