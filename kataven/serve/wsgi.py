@@ -8,6 +8,7 @@ Each is built on first access, so that a service that runs the API never builds 
 
 from __future__ import annotations
 
+import atexit
 import gc
 import os
 import sys
@@ -42,6 +43,9 @@ def __getattr__(name: str) -> Flask:
             return flask_commands.without_settings(error.problems)
         sys.exit("\n".join(["The configuration is invalid:", *(f"  {problem}" for problem in error.problems)]))
     globals()[name] = built
+    # Otherwise the interpreter searches all objects for garbage when the process ends, for a quarter of the time that
+    # it took to create them.
+    atexit.register(gc.freeze)
     return built
 
 
