@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -103,7 +104,7 @@ def _hub(settings: Settings, services: Services) -> Flask:
     services.closers.append(hub_services.close)
     pages = pages_app.create(services, hub_services)
     hub.extensions[pages_app.PAGES] = pages
-    pages.extensions[try_it.API_EXTENSION] = try_it.ApiApp(hub.extensions[reference.EXTENSION], hub.wsgi_app)
+    pages.extensions[try_it.API_EXTENSION] = try_it.ApiApp(partial(reference.document_of, hub), hub.wsgi_app)
     if services.traces is not None:
         services.traces.install(pages)
     hub.wsgi_app = paths.HubPaths(hub.wsgi_app, pages.wsgi_app)  # type: ignore[method-assign]
@@ -185,6 +186,7 @@ def _create_flask(
     for blueprint in every:
         services.scopes.add(sorted(blueprint.scopes))
     reference.install(app, every, settings.public_url, settings.hub_url, of_hub=name == "kataven-hub")
+    services.before_fork.append(partial(reference.generate_documents, app))
     flask_commands.install(app, settings)
     direct = DirectRequests(app, services, url, DIRECT)
     app.wsgi_app = paths.Aliases(forward_auth.VerifyRequests(direct))  # type: ignore[method-assign]

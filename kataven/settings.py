@@ -21,6 +21,7 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
 
 from kataven import validation
+from kataven.development_environ import development_environ as development_environ
 from kataven.identity.grants import DEFAULT_ROLE_CLAIMS, role_claims_for
 from kataven.identity.issuer_connection import check_authorities, check_proxy
 from kataven.identity.peppers import PepperRing
@@ -653,19 +654,3 @@ def _field_problems(error: ValidationError) -> list[str]:
             message = f"{PREFIX}{str(item['loc'][0]).upper()}: {message}"
         problems.extend(message.splitlines())
     return problems
-
-
-def development_environ(environ: Mapping[str, str]) -> Mapping[str, str]:
-    """`environ` with the variables that `make run` wrote to its data folder, so that `flask …` works in another shell.
-
-    Returns `environ` unchanged if it sets KATAVEN_DATABASE_URL or KATAVEN_ENV.
-    """
-    if "KATAVEN_DATABASE_URL" in environ or "KATAVEN_ENV" in environ:
-        return environ
-    path = Path(environ.get("KATAVEN_DATA_DIR") or ".kataven") / "env"
-    try:
-        lines = path.read_text().splitlines()
-    except OSError:
-        return environ
-    recorded = dict(line.split("=", 1) for line in lines if "=" in line and not line.startswith("#"))
-    return {**recorded, **environ}

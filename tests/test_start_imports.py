@@ -1,4 +1,5 @@
-"""What a process that serves requests loads at startup. Each module costs CPU at every start, and memory."""
+"""What a process that serves requests loads at startup, and what a command of `flask` loads. Each module costs CPU at
+every start, and memory."""
 
 from __future__ import annotations
 
@@ -17,6 +18,12 @@ from wsgi import api
 assert gc.isenabled(), "paused only while the application is created"
 print(*sys.modules)
 """
+COMMAND = """
+import sys
+from flask.cli import cli
+cli.main(["accounts", "list"], standalone_mode=False)
+print(*sys.modules)
+"""
 UNUSED = {
     "alembic": "migrates databases; a worker only compares revisions",
     "authlib": "signs users in at the Hub",
@@ -27,6 +34,7 @@ UNUSED = {
     "kataven.hub": "serves pages",
     "kataven.mcp_server": "is another program",
     "kataven.telemetry": "exports traces, if KATAVEN_TRACES is set",
+    "kataven.tenancy.migrations": "migrates databases",
     "kataven.web.docs": "renders the reference",
     "mako": "renders Alembic's drafts",
     "markdown_it": "renders the reference",
@@ -49,9 +57,16 @@ def test_an_api_with_an_auth_service_loads_no_http_client(harness: AppHarness) -
     assert "httpx2" not in loaded
 
 
-def _loaded(environ: Mapping[str, str]) -> list[str]:
+def test_a_command_of_flask_loads_neither_the_api_nor_the_hub(harness: AppHarness) -> None:
+    loaded = _loaded(harness.environ, COMMAND)
+    assert {"flask", "kataven.commands.accounts", "kataven.system.accounts"} < set(loaded)
+    served = ("kataven.api", "kataven.application", "kataven.hub", "kataven.web", "prometheus_client")
+    assert [name for name in served if any(f"{module}.".startswith(f"{name}.") for module in loaded)] == []
+
+
+def _loaded(environ: Mapping[str, str], script: str = API) -> list[str]:
     ran = subprocess.run(
-        [sys.executable, "-c", API],
+        [sys.executable, "-c", script],
         cwd=CHECKOUT,
         env={**os.environ, **environ},
         capture_output=True,

@@ -57,19 +57,19 @@ def list_accounts(status: str | None, as_json: bool) -> None:
     from kataven.system.models import AccountStatus
 
     with current().operator.system.reading() as session:
-        found = accounts.listing(session, AccountStatus(status) if status else None)
-    rows = [
-        {
-            "account": account.account_id,
-            "name": account.account_name,
-            "status": account.status,
-            "server": account.server,
-            "revision": account.schema_revision,
-            "created_at": account.created_at.isoformat(timespec="seconds"),
-        }
-        for account in found
-    ]
-    print_rows(rows, as_json=as_json, empty=f"No accounts yet. Create one: {current().program} accounts create NAME")
+        rows = (
+            {
+                "account": account.account,
+                "name": account.name,
+                "status": account.status,
+                "server": account.server,
+                "revision": account.revision,
+                "created_at": account.created_at.isoformat(timespec="seconds"),
+            }
+            for account in accounts.summaries(session, AccountStatus(status) if status else None)
+        )
+        create = f"No accounts yet. Create one: {current().program} accounts create NAME"
+        print_rows(rows, as_json=as_json, empty=create)
 
 
 @group.command("show")

@@ -81,8 +81,8 @@ class CommandContext:
         return DumpStore(self.programs, folder or self.settings.dump_dir)
 
 
-def from_environment() -> CommandContext:
-    """The context of `kataven`: settings from the environment, or from `make run` in the same folder."""
+def from_environment(program: str = "kataven") -> CommandContext:
+    """A context without an application: settings from the environment, or from `make run` in the same folder."""
 
     def load() -> Settings:
         import os
@@ -96,7 +96,7 @@ def from_environment() -> CommandContext:
 
         return ProgramServices(settings)
 
-    return CommandContext(load, build, "kataven")
+    return CommandContext(load, build, program)
 
 
 def current() -> CommandContext:

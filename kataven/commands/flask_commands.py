@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from http import HTTPStatus
+from typing import TYPE_CHECKING
 
 import click
 from flask import Flask
 
-from kataven.commands.context import EXTENSION, CommandContext
+from kataven.commands.context import EXTENSION, CommandContext, from_environment
 from kataven.commands.tree import COMMANDS, DEVELOPMENT
-from kataven.settings import Settings, SettingsError
-from kataven.web.services import EXTENSION as SERVICES
+
+if TYPE_CHECKING:
+    from kataven.settings import Settings
 
 _LIBRARY_COMMANDS = ("limiter", "routes", "run", "shell")
 """Commands of Flask and Flask-Limiter. They work but are not listed, because gunicorn serves the product."""
@@ -20,23 +21,17 @@ _PROGRAM_ONLY = {"completion"}
 
 def install(app: Flask, settings: Settings) -> None:
     """Add the commands to an application. The development commands are added only in development."""
-    app.extensions[EXTENSION] = CommandContext(lambda: settings, lambda _: app.extensions[SERVICES], "flask")
+    app.extensions[EXTENSION] = CommandContext(lambda: settings, lambda _: app.extensions["kataven"], "flask")
     _add(app, development=settings.development)
 
 
-def without_settings(problems: Sequence[str]) -> Flask:
-    """An application whose commands have help texts, and report the configuration problems when they are run.
-
-    It serves no request.
-    """
-
-    def fail() -> Settings:
-        raise SettingsError(list(problems))
-
+def without_app(*, development: bool, context: CommandContext | None = None) -> Flask:
+    """An application that has the commands and serves no request, so that a command doesn't wait for the API and the
+    Hub to be created. By default, the settings are read when a command needs them, as by `kataven`."""
     app = Flask("kataven-api", static_folder=None)
-    app.before_request(lambda: ("The configuration is invalid.\n", HTTPStatus.SERVICE_UNAVAILABLE))
-    app.extensions[EXTENSION] = CommandContext(fail, lambda _: app.extensions[SERVICES], "flask")
-    _add(app, development=False)
+    app.before_request(lambda: ("This application only has commands.\n", HTTPStatus.SERVICE_UNAVAILABLE))
+    app.extensions[EXTENSION] = context or from_environment("flask")
+    _add(app, development=development)
     return app
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import wraps
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
@@ -22,22 +23,32 @@ R = TypeVar("R")
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON, for scripts.")
 
 
-def print_rows(rows: Sequence[Mapping[str, Any]], *, as_json: bool, empty: str = "Nothing to show.") -> None:
+def print_rows(rows: Iterable[Mapping[str, Any]], *, as_json: bool, empty: str = "Nothing to show.") -> None:
     """Print rows with the same fields as a table, or as a JSON array. Without rows, prints `empty`."""
     if as_json:
-        print_json(list(rows))
+        _print_json_rows(rows)
         return
-    if not rows:
+    fields: list[str] = []
+    cells = []
+    for row in rows:
+        fields = fields or list(row)
+        cells.append([printable(value) for value in row.values()])
+    if not cells:
         click.echo(empty)
         return
-    from rich.table import Table
+    from kataven.commands.table import print_table
 
-    table = Table(box=None, header_style="bold", pad_edge=False)
-    for column in rows[0]:
-        table.add_column(column.replace("_", " "), overflow="fold")
+    print_table([field.replace("_", " ") for field in fields], cells)
+
+
+def _print_json_rows(rows: Iterable[Mapping[str, Any]]) -> None:
+    """Print an array, as `print_json` does, row by row."""
+    opened = False
     for row in rows:
-        table.add_row(*(_cell(value) for value in row.values()))
-    console().print(table)
+        text = json.dumps(row, default=str, indent=2).replace("\n", "\n  ")  # a string has no line break in JSON
+        sys.stdout.write(f"{',' if opened else '['}\n  {text}")
+        opened = True
+    click.echo("\n]" if opened else "[]")
 
 
 def print_fields(fields: Mapping[str, Any], *, as_json: bool) -> None:
@@ -68,14 +79,10 @@ def printable(value: Any) -> str:
         return "-"
     if isinstance(value, (list, tuple)):
         value = ", ".join(map(str, value)) or "-"
-    return "".join(character for character in str(value) if character.isprintable() or character == "\n")
-
-
-def _cell(value: Any) -> Any:
-    """Plain text for a table: rich would read brackets in a name as markup."""
-    from rich.text import Text
-
-    return Text(printable(value))
+    text = str(value)
+    if text.isprintable():
+        return text
+    return "".join(character for character in text if character.isprintable() or character == "\n")
 
 
 @contextmanager

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import atexit
-import gc
-
 import click
 
 from kataven import __version__
 from kataven.commands.context import from_environment
+from kataven.commands.garbage import collect_rarely
 from kataven.commands.groups import LazyGroup
 from kataven.commands.tree import COMMANDS, DEVELOPMENT
 
@@ -31,8 +29,5 @@ click.version_option(__version__, prog_name=NAME, message="%(prog)s %(version)s"
 
 
 def main() -> None:
-    # A command creates most of its objects by imports, and keeps them. The default would search them hundreds of times,
-    # and again at the end of the process.
-    gc.set_threshold(50_000)
-    atexit.register(gc.freeze)
+    collect_rarely()
     cli(prog_name=NAME, complete_var=COMPLETE, obj=from_environment())

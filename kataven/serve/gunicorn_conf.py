@@ -71,8 +71,8 @@ def on_starting(server: Any) -> None:
 
 
 def when_ready(server: Any) -> None:
-    """Reject a Unix socket without a proxy. Exclude the app's objects from garbage collection, because a collection
-    would write to the memory pages that workers share."""
+    """Reject a Unix socket without a proxy. Create what requests need. Exclude the app's objects from garbage
+    collection, because a collection would write to the memory pages that workers share."""
     proxies = settings.load(settings.development_environ(os.environ)).trusted_proxies
     if not proxies and any(listener.sock.family == socket.AF_UNIX for listener in server.LISTENERS):
         close_sockets(server.LISTENERS)
@@ -81,6 +81,7 @@ def when_ready(server: Any) -> None:
             "address, so all of them would share one address budget; set it to the number of proxies in front (1 for "
             "nginx on this host), or bind to an address (BIND=127.0.0.1:8000)"
         )
+    server.app.wsgi().extensions["kataven"].prepare()
     gc.collect()
     gc.freeze()
 

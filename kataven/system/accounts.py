@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -50,12 +50,36 @@ def move(session: Session, account: str, to: AccountStatus, *allowed: AccountSta
     return found
 
 
-def listing(session: Session, status: AccountStatus | None = None) -> Sequence[Account]:
-    """All accounts, or those with one status, ordered by name."""
-    statement = select(Account).order_by(Account.account_id)
+def listing(session: Session) -> Sequence[Account]:
+    """All accounts, ordered by name."""
+    return session.scalars(select(Account).order_by(Account.account_id)).all()
+
+
+@dataclass(frozen=True, slots=True)
+class ListedAccount:
+    """What a list shows of an account."""
+
+    account: str
+    name: str
+    status: str
+    server: str
+    revision: str | None
+    created_at: datetime
+
+
+def summaries(session: Session, status: AccountStatus | None = None) -> Iterator[ListedAccount]:
+    """All accounts, or those with one status, ordered by name. Reads columns: entities take several times as long."""
+    statement = select(
+        Account.account_id,
+        Account.account_name,
+        Account.status,
+        Account.server,
+        Account.schema_revision,
+        Account.created_at,
+    ).order_by(Account.account_id)
     if status is not None:
         statement = statement.where(Account.status == status)
-    return session.scalars(statement).all()
+    return (ListedAccount(*row) for row in session.execute(statement))
 
 
 class AccountOrder(StrEnum):

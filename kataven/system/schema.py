@@ -5,7 +5,6 @@ from __future__ import annotations
 from sqlalchemy import make_url
 from sqlalchemy.orm import Session
 
-from kataven.tenancy.migrations.fleet import MIGRATION_SETTINGS
 from kataven.tenancy.schema import Schema
 from kataven.tenancy.server import DatabaseServer
 
@@ -31,6 +30,8 @@ ACCOUNT_SCHEMA = Schema("account", "kataven.account.models:AccountBase.metadata"
 
 def upgrade_system(url: str) -> str:
     """Create the system database if it is missing, and upgrade it to the newest revision, which is returned."""
+    from kataven.tenancy.migrations.fleet import MIGRATION_SETTINGS  # workers don't migrate
+
     target = make_url(url)
     assert target.database is not None  # noqa: S101  settings refuse a URL without one
     with DatabaseServer(target).maintenance() as maintenance:

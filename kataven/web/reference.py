@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -67,15 +68,30 @@ class OpenApiDocumentView(View):
 def install(
     app: Flask, blueprints: tuple[ApiBlueprint, ...], server_url: str, hub_url: str = "", *, of_hub: bool = False
 ) -> None:
-    """Generate the documents of `app`. Call it after every blueprint is registered. `server_url` is the public URL of
+    """Serve the documents of `app`. Call it after every blueprint is registered. `server_url` is the public URL of
     the API. `of_hub`: whether the Hub serves the reference, so that its users can try operations there. Otherwise, the
     reference links to the one at `hub_url`."""
     app.extensions[_HUB_EXTENSION] = {"session_path": SESSION_PATH} if of_hub else {"hub_url": hub_url}
     app.extensions[_RENDERED_EXTENSION] = {}
     operations = openapi.operations_of(app)
     for extension, about in ((EXTENSION, openapi.CUSTOMERS), (OPERATORS_EXTENSION, openapi.OPERATORS)):
-        app.extensions[extension] = openapi.document(about, operations, blueprints, __version__, server_url)
+        # A tenth of the time that creating an app takes, so it is not spent where no document is read.
+        app.extensions[extension] = cache(
+            partial(openapi.document, about, operations, blueprints, __version__, server_url)
+        )
     app.extensions[NEARBY_EXTENSION] = Nearby([*(operation.path for operation in operations), "/docs"])
+
+
+def document_of(app: Flask, extension: str = EXTENSION) -> dict[str, Any]:
+    """The OpenAPI document for customers, or the one of `OPERATORS_EXTENSION`. It is generated on first use."""
+    found: dict[str, Any] = app.extensions[extension]()
+    return found
+
+
+def generate_documents(app: Flask) -> None:
+    """Generate the documents now, so that the processes that are forked afterwards share them."""
+    for extension in (EXTENSION, OPERATORS_EXTENSION):
+        document_of(app, extension)
 
 
 @blueprint.operation(
@@ -118,7 +134,8 @@ def show_entry_point(context: RequestContext) -> Response:
 def show_reference(context: RequestContext) -> Response:
     from kataven.web.docs import page  # loads the Markdown parser, like `prose`; most workers serve no pages
 
-    return _page("reference", lambda: {"page": page.build([_document(EXTENSION), _document(OPERATORS_EXTENSION)])})
+    documents = (EXTENSION, OPERATORS_EXTENSION)
+    return _page("reference", lambda: {"page": page.build([document_of(current_app, name) for name in documents])})
 
 
 @blueprint.page("/docs/errors", access=PUBLIC, summary="Error codes")
@@ -142,13 +159,8 @@ def _explanations() -> dict[str, Markup]:
     return {code: prose.markdown(text, {}) for code, text in EXPLANATIONS.items()}
 
 
-def _document(extension: str) -> dict[str, Any]:
-    found: dict[str, Any] = current_app.extensions[extension]
-    return found
-
-
 def _json(extension: str) -> Response:
-    return write_json(_document(extension), headers={"Access-Control-Allow-Origin": "*", **CACHEABLE})
+    return write_json(document_of(current_app, extension), headers={"Access-Control-Allow-Origin": "*", **CACHEABLE})
 
 
 def _page(name: str, content: Callable[[], dict[str, Any]]) -> Response:

@@ -123,6 +123,9 @@ class Services:
     closers: list[Callable[[], None]] = field(default_factory=list)
     """Close what an app opened for itself, such as the Hub's connections. Called at shutdown."""
 
+    before_fork: list[Callable[[], None]] = field(default_factory=list)
+    """Create what requests need and the apps create on first use. Run by `prepare`."""
+
     background: tuple[BackgroundService, ...] = field(init=False, repr=False)
     """In start order. `stop()` runs in reverse order, so that no entry outlives what it depends on."""
 
@@ -182,6 +185,12 @@ class Services:
 
     def attach(self, app: Flask) -> None:
         app.extensions[EXTENSION] = self
+
+    def prepare(self) -> None:
+        """Create what the apps otherwise create on first use, so that no request waits for it and workers share its
+        memory. Call it once before the fork. It opens no connections and starts no threads."""
+        for create in self.before_fork:
+            create()
 
     def start(self) -> None:
         """Start the background services of this process. Call it after the fork."""

@@ -12,6 +12,9 @@ import pytest
 from flask import Flask
 
 from kataven.commands import flask_commands
+from kataven.commands.context import CommandContext
+from kataven.operations.operator import OperatorServices
+from kataven.settings import Settings, SettingsError
 from tests.support.app_harness import AppHarness
 from tests.support.gunicorn import CHECKOUT
 
@@ -28,7 +31,13 @@ def run_unconfigured(*words: str) -> subprocess.CompletedProcess[str]:
 
 @pytest.fixture(scope="module")
 def unconfigured() -> Flask:
-    return flask_commands.without_settings(MISSING)
+    def fail() -> Settings:
+        raise SettingsError(MISSING)
+
+    def build(_: Settings) -> OperatorServices:
+        raise AssertionError("without settings, no services can be built")
+
+    return flask_commands.without_app(development=False, context=CommandContext(fail, build, "flask"))
 
 
 def leaves(group: click.Group, *path: str) -> Iterator[tuple[tuple[str, ...], click.Command]]:

@@ -64,7 +64,7 @@ def test_help_of_the_program_and_of_every_group_loads_no_heavy_library() -> None
 
 
 NOT_FOR_LISTS = {
-    *("alembic", "authlib", "flask", "google", "grpc", "httpx2", "mako", "prometheus_client", "structlog"),
+    *("alembic", "authlib", "flask", "google", "grpc", "httpx2", "mako", "prometheus_client", "rich", "structlog"),
 }
 
 

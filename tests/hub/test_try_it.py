@@ -98,7 +98,7 @@ def test_operation_that_is_not_a_read_is_refused(alice: HubBrowser, hub: Hub) ->
     names = {
         operation["operationId"]
         for extension in (reference.EXTENSION, reference.OPERATORS_EXTENSION)
-        for methods in hub.app.extensions[extension]["paths"].values()
+        for methods in reference.document_of(hub.app, extension)["paths"].values()
         for method, operation in methods.items()
         if method != "get" or {"jwt": []} not in operation["security"]
     }

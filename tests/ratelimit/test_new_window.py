@@ -68,7 +68,7 @@ api = Flask("reference", static_folder=None)
 for blueprint in API_BLUEPRINTS:
     api.register_blueprint(blueprint)
 reference.install(api, API_BLUEPRINTS, "https://api.example.com")
-schemas = api.extensions[reference.EXTENSION]["components"]["schemas"]
+schemas = reference.document_of(api)["components"]["schemas"]
 option_of = lambda command: next(one.help for one in command.params if "--per-week" in one.opts)
 pages = Flask("pages", static_folder=None)
 formatting.install(pages)

@@ -26,8 +26,7 @@ def openapi_document(extension: str = reference.EXTENSION) -> dict[str, Any]:
     for blueprint in API_BLUEPRINTS:
         app.register_blueprint(blueprint)
     reference.install(app, API_BLUEPRINTS, PUBLIC_URL)
-    document: dict[str, Any] = app.extensions[extension]
-    return document
+    return reference.document_of(app, extension)
 
 
 if __name__ == "__main__":

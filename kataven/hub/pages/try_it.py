@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextvars
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any, Final
@@ -44,8 +44,8 @@ _NOT_SHOWN: Final = frozenset({"set-cookie", "content-length", "strict-transport
 class ApiApp:
     """The API app in the Hub's process: it already serves `/hub-api`."""
 
-    document: dict[str, Any]
-    """The customers' OpenAPI document."""
+    document: Callable[[], dict[str, Any]]
+    """Returns the customers' OpenAPI document."""
     wsgi: WsgiApp
 
 
@@ -79,7 +79,7 @@ def try_operation(hub_request: HubRequest) -> AnyResponse:
     api: ApiApp = current_app.extensions[API_EXTENSION]
     given = {name[len(PARAMETER) :]: text for name, text in request.form.items() if name.startswith(PARAMETER)}
     try:
-        operation = tryable.find(api.document, request.form.get("operation", ""))
+        operation = tryable.find(api.document(), request.form.get("operation", ""))
         target = operation.target(given)
     except tryable.UnknownOperation:
         return _json({"message": "This operation can't be tried here."}, HTTPStatus.FORBIDDEN)
