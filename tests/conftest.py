@@ -19,6 +19,7 @@ from hypothesis import settings
 from kataven.dev.embedded.postgres import EmbeddedPostgres
 from kataven.dev.embedded.redis_server import EmbeddedRedis
 from kataven.loopback import is_loopback
+from tests.support import certificate_authorities
 from tests.support.app_harness import acme_key, alice, bob, charlie, harness, shared_redis
 from tests.support.independent_issuer import independent_issuers
 from tests.support.kept_servers import Slot, root, taken_slot
@@ -41,6 +42,8 @@ sys.dont_write_bytecode = False
 
 # Collecting 6,000 tests creates objects that stay: garbage collection would only search them, again and again.
 gc.disable()
+
+certificate_authorities.read_once()
 
 # By default, Hypothesis fails an example that takes over 200 ms, which depends on the load of the machine.
 settings.register_profile("kataven", deadline=None)
