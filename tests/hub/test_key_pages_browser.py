@@ -19,6 +19,8 @@ from tests.hub.chrome_user import DESKTOP, PHONE, ChromeUser, RunningHub, Sessio
 from tests.support.app_harness import AppHarness
 from tests.support.browser import as_new
 
+pytestmark = pytest.mark.browser
+
 KEYS = "/settings/api-keys"
 MAX_BYTES, MAX_REQUESTS = 30_000, 5
 TRANSFERRED = """
