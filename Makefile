@@ -19,29 +19,32 @@ dev: install ## the same, and restart the API and the Hub when the code changes
 # The environment of the checkout, with the program .venv/bin/kataven.
 install: .venv/run-installed .venv/bin/kataven ## create .venv with the runtime dependencies, and the program .venv/bin/kataven
 
-# Without npm, tests that need Node.js are skipped, and `make test` reports this. `.ci/run` sets NODE_TESTS=yes.
+# Without npm, tests that need Node.js are skipped, and the targets report this. `.ci/run` sets NODE_TESTS=yes.
 NODE_TESTS ?= $(if $(shell command -v npm),yes,no)
 PROVIDER = tools/oidc/node_modules/.package-lock.json
 
 WITHOUT_NODE = $(if $(filter yes,$(NODE_TESTS)),, and not node)
 WITH_NODE = .venv/test-installed $(if $(filter yes,$(NODE_TESTS)),$(PROVIDER))
+REPORT_NODE = test $(NODE_TESTS) = yes || echo "no npm: tests that need Node.js are skipped"
 TEST = .venv/bin/python -m pytest -n 3 --dist loadscope --no-loadscope-reorder
 
-test: $(WITH_NODE) ## run the tests in three processes, except those that have a target of their own
-	@test $(NODE_TESTS) = yes || echo "no npm: tests that need Node.js are skipped"
+test: $(WITH_NODE) ## run the tests in three processes, except those of the next three targets
+	@$(REPORT_NODE)
 	$(TEST) -m "not browser and not processes and not programs and not pgbouncer and not clients$(WITHOUT_NODE)"
 
-# What takes longer than `make test` may. tests/test_conftest.py checks that each test belongs to one target.
+# What takes longer than developers wait for. tests/test_conftest.py checks that each test belongs to one target.
 test-pages: $(WITH_NODE) ## test the pages in Chromium: presses, keyboard, scripts, themes, widths and accessibility
+	@$(REPORT_NODE)
 	$(TEST) -m "browser$(WITHOUT_NODE)"
 
 test-processes: .venv/test-installed ## test servers under faults: killed, paused, reloaded, failed over, and with slow clients
 	$(TEST) -m processes
 
 test-programs: $(WITH_NODE) ## test with programs of other projects: gateways, reverse proxies, an OpenID provider, promtool, Sphinx
+	@$(REPORT_NODE)
 	$(TEST) -m "programs$(WITHOUT_NODE)"
 
-test-all: test test-pages test-processes test-programs ## all four of these
+test-all: test test-pages test-processes test-programs ## test, test-pages, test-processes and test-programs
 
 # The product behind PgBouncer in transaction and in session mode, and without it. Needs PgBouncer (Debian's `pgbouncer`);
 # without it, the tests are skipped, unless PGBOUNCER_TESTS=yes. About a minute.
