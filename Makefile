@@ -4,7 +4,7 @@ PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; 
 	$$p -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 PIP_INSTALL = .venv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes --only-binary :all: -r
 
-.PHONY: help run dev install gateways bench prove poolers topologies test test-pages test-processes test-programs test-all test-dist dist check lint lint-openapi lint-kubernetes types contracts generate lighthouse clients typescript-client docs audit sbom image lock clean
+.PHONY: help run dev install gateways bench prove poolers topologies test test-pages test-processes test-searches test-programs test-all test-dist dist check lint lint-openapi lint-kubernetes types contracts generate lighthouse clients typescript-client docs audit sbom image lock clean
 
 # `make` alone prints this list as well. Each text is the comment after `##` on the line of its target.
 help: ## list these commands
@@ -28,9 +28,9 @@ WITH_NODE = .venv/test-installed $(if $(filter yes,$(NODE_TESTS)),$(PROVIDER))
 REPORT_NODE = test $(NODE_TESTS) = yes || echo "no npm: tests that need Node.js are skipped"
 TEST = .venv/bin/python -m pytest -n 3 --dist loadscope --no-loadscope-reorder
 
-test: $(WITH_NODE) ## run the tests in three processes, except those of the next three targets
+test: $(WITH_NODE) ## run the tests in three processes, except those of the next four targets
 	@$(REPORT_NODE)
-	$(TEST) -m "not browser and not processes and not programs and not pgbouncer and not clients$(WITHOUT_NODE)"
+	$(TEST) -m "not browser and not processes and not searches and not programs and not pgbouncer and not clients$(WITHOUT_NODE)"
 
 # What takes longer than developers wait for. tests/test_conftest.py checks that each test belongs to one target.
 test-pages: $(WITH_NODE) ## test the pages in Chromium: presses, keyboard, scripts, themes, widths and accessibility
@@ -40,11 +40,14 @@ test-pages: $(WITH_NODE) ## test the pages in Chromium: presses, keyboard, scrip
 test-processes: .venv/test-installed ## test servers under faults: killed, paused, reloaded, failed over, and with slow clients
 	$(TEST) -m processes
 
+test-searches: .venv/test-installed ## search for wrong histories, responses and limits with Hypothesis and Schemathesis
+	$(TEST) -m searches
+
 test-programs: $(WITH_NODE) ## test with programs of other projects: gateways, reverse proxies, an OpenID provider, promtool, Sphinx
 	@$(REPORT_NODE)
 	$(TEST) -m "programs$(WITHOUT_NODE)"
 
-test-all: test test-pages test-processes test-programs ## test, test-pages, test-processes and test-programs
+test-all: test test-pages test-processes test-searches test-programs ## test, test-pages, test-processes, test-searches and test-programs
 
 # The product behind PgBouncer in transaction and in session mode, and without it. Needs PgBouncer (Debian's `pgbouncer`);
 # without it, the tests are skipped, unless PGBOUNCER_TESTS=yes. About a minute.
