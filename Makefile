@@ -4,7 +4,7 @@ PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; 
 	$$p -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 PIP_INSTALL = .venv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes --only-binary :all: -r
 
-.PHONY: help run dev install gateways bench prove poolers topologies test test-dist dist check lint lint-openapi lint-kubernetes types contracts generate lighthouse clients typescript-client docs audit sbom image lock clean
+.PHONY: help run dev install gateways bench prove poolers topologies test test-pages test-processes test-searches test-programs test-all test-dist dist check lint lint-openapi lint-kubernetes types contracts generate lighthouse clients typescript-client docs audit sbom image lock clean
 
 # `make` alone prints this list as well. Each text is the comment after `##` on the line of its target.
 help: ## list these commands
@@ -19,13 +19,35 @@ dev: install ## the same, and restart the API and the Hub when the code changes
 # The environment of the checkout, with the program .venv/bin/kataven.
 install: .venv/run-installed .venv/bin/kataven ## create .venv with the runtime dependencies, and the program .venv/bin/kataven
 
-# Without npm, tests that need Node.js are skipped, and `make test` reports this. `.ci/run` sets NODE_TESTS=yes.
+# Without npm, tests that need Node.js are skipped, and the targets report this. `.ci/run` sets NODE_TESTS=yes.
 NODE_TESTS ?= $(if $(shell command -v npm),yes,no)
 PROVIDER = tools/oidc/node_modules/.package-lock.json
 
-test: .venv/test-installed $(if $(filter yes,$(NODE_TESTS)),$(PROVIDER)) ## run the tests in three processes; without npm, skip the tests of sign-in at an independent provider
-	@test $(NODE_TESTS) = yes || echo "no npm: sign-in at an independent OpenID Connect provider is not tested"
-	.venv/bin/python -m pytest -n 3 --dist loadscope --no-loadscope-reorder -m "not pgbouncer and not clients$(if $(filter yes,$(NODE_TESTS)),, and not node)"
+WITHOUT_NODE = $(if $(filter yes,$(NODE_TESTS)),, and not node)
+WITH_NODE = .venv/test-installed $(if $(filter yes,$(NODE_TESTS)),$(PROVIDER))
+REPORT_NODE = test $(NODE_TESTS) = yes || echo "no npm: tests that need Node.js are skipped"
+TEST = .venv/bin/python -m pytest -n 3 --dist loadscope --no-loadscope-reorder
+
+test: $(WITH_NODE) ## run the tests in three processes, except those of the next four targets
+	@$(REPORT_NODE)
+	$(TEST) -m "not browser and not processes and not searches and not programs and not pgbouncer and not clients$(WITHOUT_NODE)"
+
+# What takes longer than developers wait for. tests/test_conftest.py checks that each test belongs to one target.
+test-pages: $(WITH_NODE) ## test the pages in Chromium: presses, keyboard, scripts, themes, widths and accessibility
+	@$(REPORT_NODE)
+	$(TEST) -m "browser$(WITHOUT_NODE)"
+
+test-processes: .venv/test-installed ## test servers under faults: killed, paused, reloaded, failed over, and with slow clients
+	$(TEST) -m processes
+
+test-searches: .venv/test-installed ## search for wrong histories, responses and limits with Hypothesis and Schemathesis
+	$(TEST) -m searches
+
+test-programs: $(WITH_NODE) ## test with programs of other projects: gateways, reverse proxies, an OpenID provider, promtool, Sphinx
+	@$(REPORT_NODE)
+	$(TEST) -m "programs$(WITHOUT_NODE)"
+
+test-all: test test-pages test-processes test-searches test-programs ## test, test-pages, test-processes, test-searches and test-programs
 
 # The product behind PgBouncer in transaction and in session mode, and without it. Needs PgBouncer (Debian's `pgbouncer`);
 # without it, the tests are skipped, unless PGBOUNCER_TESTS=yes. About a minute.
@@ -41,7 +63,7 @@ tools/gateways/venv/.installed: tools/gateways/requirements.txt | .venv/bin/pyth
 	@.venv/bin/python -m pip --python tools/gateways/venv/bin/python install --quiet --disable-pip-version-check --require-hashes --only-binary :all: --no-deps -r $<
 	@touch $@
 
-check: lint types contracts test ## lint, types, contracts and test
+check: lint types contracts test-all ## lint, types, contracts and test-all
 
 # Request benchmarks: ratios within one run, with minimum values. Run it on an idle machine. About three minutes.
 bench: .venv/test-installed ## measure the cost of a request, as ratios with floors; needs an otherwise idle machine

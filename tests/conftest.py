@@ -19,6 +19,7 @@ from hypothesis import settings
 from kataven.dev.embedded.postgres import EmbeddedPostgres
 from kataven.dev.embedded.redis_server import EmbeddedRedis
 from kataven.loopback import is_loopback
+from tests.support import certificate_authorities
 from tests.support.app_harness import acme_key, alice, bob, charlie, harness, shared_redis
 from tests.support.independent_issuer import independent_issuers
 from tests.support.kept_servers import Slot, root, taken_slot
@@ -42,31 +43,46 @@ sys.dont_write_bytecode = False
 # Collecting 6,000 tests creates objects that stay: garbage collection would only search them, again and again.
 gc.disable()
 
+certificate_authorities.read_once()
+
 # By default, Hypothesis fails an example that takes over 200 ms, which depends on the load of the machine.
 settings.register_profile("kataven", deadline=None)
 settings.load_profile("kataven")
 
 
+TARGETS = {
+    "browser": "test-pages",
+    "processes": "test-processes",
+    "searches": "test-searches",
+    "programs": "test-programs",
+    "pgbouncer": "poolers",
+    "clients": "clients",
+}
+"""The targets of the Makefile that run the tests with a marker. `make test` runs the tests without any of these."""
+
 LONGEST_FIRST = (
-    "tests/faults/test_faults.py",
     "tests/hub/test_browser.py",
+    "tests/hub/test_key_pages_browser.py",
+    "tests/hub/test_reference_browser.py",
+    "tests/faults/test_faults.py",
+    "tests/test_revocation_fault_scenarios.py",
     "tests/dev/test_run.py",
     "tests/hub/test_migrations.py",
-    "tests/authservice/test_service.py",
-    "tests/test_revocation_fault_scenarios.py",
     "tests/commands/test_dumps.py",
+    "tests/test_docs_site.py",
+    "tests/web/test_openapi_requests.py",
+    "tests/revocation/test_interleavings.py",
     "tests/web/test_walks.py",
-    "tests/embedding/test_examples.py",
-    "tests/revocation/test_fleet.py",
-    "tests/web/server/test_gthread.py",
-    "tests/test_limits.py",
+    "tests/hub/test_served_revisions.py",
+    "tests/hub/test_every_form.py",
     "tests/mcp_server/test_tools.py",
-    "tests/mcp_server/test_command.py",
+    "tests/authservice/test_service.py",
+    "tests/embedding/test_examples.py",
+    "tests/test_two_hosts.py",
+    "tests/test_telemetry.py",
+    "tests/tenancy/test_fleet.py",
 )
-"""The files that take longest. Several processes begin with them: one that started last would run alone at the end.
-
-The two with faults under load are apart, so that they rarely run at the same time.
-"""
+"""The files that take longest. Several processes start with them: one that started last would run alone at the end."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -78,9 +94,15 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if repeated := [item.nodeid for item in items if len(targets_of(item)) > 1]:
+        raise pytest.UsageError(f"tests that several targets of the Makefile run: {', '.join(repeated)}")
     if hasattr(config, "workerinput"):  # a process of pytest-xdist
         place = {file: at for at, file in enumerate(LONGEST_FIRST)}
         items.sort(key=lambda item: place.get(item.nodeid.partition("::")[0], len(place)))
+
+
+def targets_of(item: pytest.Item) -> set[str]:
+    return {TARGETS[marker.name] for marker in item.iter_markers() if marker.name in TARGETS}
 
 
 def pytest_collection_finish() -> None:

@@ -17,6 +17,8 @@ from kataven.web.metrics import Metrics
 from kataven.web.problems import PROBLEM_TYPES
 from tests.support.app_harness import AppHarness
 
+pytestmark = pytest.mark.programs
+
 ROOT = Path(__file__).resolve().parents[1]
 FILE = ROOT / "deploy" / "prometheus" / "alerts.yml"
 RULES: list[dict[str, Any]] = yaml.safe_load(FILE.read_text())["groups"][0]["rules"]

@@ -21,6 +21,7 @@ AXE = ROOT / "tests" / "vendor" / "axe-core" / "axe.min.js"
 PAGES = ("index.html", "search.html?q=429", "how-to/handle-429.html")
 
 pytestmark = [
+    pytest.mark.programs,
     pytest.mark.timeout(600),
     pytest.mark.skipif(
         importlib.util.find_spec("sphinx") is None and os.environ.get("DOCS_TESTS") != "yes",

@@ -34,6 +34,8 @@ from tests.support.app_harness import AppHarness
 from tests.support.servers import ask
 from tests.support.waiting import wait_until
 
+pytestmark = pytest.mark.processes
+
 
 @dataclass
 class Pair:

@@ -10,11 +10,15 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
+import pytest
+
 from kataven.dev.embedded.postgres import EmbeddedPostgres
 from tests.support.app_harness import AppHarness, new_account
 from tests.support.gunicorn import Gunicorn
 from tests.support.servers import ask
 from tests.support.waiting import wait_until
+
+pytestmark = pytest.mark.processes
 
 CAP, WORKERS, THREADS = 3, 3, 6
 ACCOUNTS = tuple(f"host-{number}" for number in range(6))

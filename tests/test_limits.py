@@ -24,6 +24,8 @@ from tests.support.app_harness import AppHarness, Caller, new_account
 from tests.support.gunicorn import Gunicorn
 from tests.support.waiting import wait_until
 
+pytestmark = pytest.mark.processes
+
 CLIENTS = 16
 SLOT_SECONDS = 5
 

@@ -14,6 +14,8 @@ from tests.support.app_harness import AppHarness
 from tests.support.gunicorn import Gunicorn
 from tests.support.waiting import wait_until
 
+pytestmark = pytest.mark.processes
+
 
 @pytest.fixture(scope="module")
 def server(harness: AppHarness, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gunicorn]:

@@ -70,7 +70,7 @@ def _blank(found: re.Match[str]) -> str:
     return re.sub(r"[^\n]", " ", found.group(0))
 
 
-def texts() -> Iterator[tuple[str, int, str]]:
+def read_texts() -> Iterator[tuple[str, int, str]]:
     """The lines of the documentation, the templates and the strings: file, line number, and the line without code."""
     for page in [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))]:
         if "_build" not in page.parts:
@@ -86,13 +86,15 @@ def texts() -> Iterator[tuple[str, int, str]]:
                     yield str(module.relative_to(ROOT)), node.lineno + offset, line
 
 
-LINES = list(texts())
+@pytest.fixture(scope="module")
+def texts() -> list[tuple[str, int, str]]:
+    return list(read_texts())
 
 
 @pytest.mark.parametrize("phrase", PHRASES)
-def test_phrase_does_not_come_back(phrase: str) -> None:
+def test_phrase_does_not_come_back(phrase: str, texts: list[tuple[str, int, str]]) -> None:
     expression = re.compile(rf"\b(?:{phrase})\b", re.IGNORECASE)
-    found = [f"{file}:{number}: {line.strip()}" for file, number, line in LINES if expression.search(line)]
+    found = [f"{file}:{number}: {line.strip()}" for file, number, line in texts if expression.search(line)]
     assert not found, f"{PHRASES[phrase]}\n" + "\n".join(found)
 
 

@@ -30,6 +30,8 @@ from tests.support.gunicorn import Gunicorn, free_port
 from tests.support.installed import require_program
 from tests.support.waiting import wait_until
 
+pytestmark = pytest.mark.programs
+
 DEPLOY = Path(__file__).resolve().parents[1] / "deploy"
 API, HUB = "api.example.com", "hub.example.com"
 CLIENT = "127.0.0.2"

@@ -40,6 +40,8 @@ from tests.support.app_harness import AppHarness, Caller
 from tests.support.redis_topologies import HOST, ClusterDeployment, Node, SentinelDeployment, free_ports, wait_until
 from tests.test_redis_clients import read_command
 
+pytestmark = pytest.mark.processes
+
 SECONDS = 20
 PATIENT = RedisTimeouts(slow=SECONDS, reply=SECONDS, connect=SECONDS)
 VISIT = VisitorSession("acme", "key", 1, "agent", "https://www.acme.com", Visitor(VisitorKind.GUEST, "g"))

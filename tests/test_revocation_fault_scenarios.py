@@ -35,6 +35,8 @@ from kataven.account.models import AuditEvent
 from kataven.revocation.cache import TTL_SECONDS
 from tests.support.waiting import wait_until
 
+pytestmark = pytest.mark.processes
+
 LEASE_SECONDS = 0.4
 TIMEOUT_SECONDS = 30.0
 MAX_ATTEMPTS = 10

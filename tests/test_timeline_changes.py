@@ -38,6 +38,8 @@ from tests.support.oidc import IssuerWithPen
 from tests.support.servers import ask
 from tests.support.waiting import wait_until
 
+pytestmark = pytest.mark.processes
+
 DATABASE = "kataven_timelines"
 ACCOUNT = "far"
 OWNER = Persona("dora", "Dora", ACCOUNT, Role.OWNER)

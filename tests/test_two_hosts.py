@@ -35,6 +35,8 @@ from tests.support.servers import ask
 from tests.support.waiting import wait_until
 from tests.tenancy.conftest import scratch_server
 
+pytestmark = pytest.mark.processes
+
 WORKERS = {"127.0.0.2": 2, "127.0.0.3": 1}
 ALL_WORKERS = sum(WORKERS.values())
 NEAR, FAR = WORKERS

@@ -17,8 +17,8 @@
   addEventListener("message", async ({ source, data }) => {
     if (source !== parent || !data?.branding) return;
     config = { branding: data.branding, agent: { id: "preview", name: "Your agent", greeting_message: "How can I help?" }, auth: ["guest"], voice_url: "https://preview.invalid" };
-    await Kataven.init({ clientKey: "preview" });
-    if (!isOpen) return;
+    const isDrawn = await Kataven.init({ clientKey: "preview" }).then(() => true, () => false); // the next message replaces the widget
+    if (!isDrawn || !isOpen) return;
     const { focus } = HTMLElement.prototype;
     HTMLElement.prototype.focus = () => {}; // the focus remains in the form
     Kataven.open();

@@ -25,6 +25,8 @@ from kataven.web import idempotency as web_idempotency
 from tests.support.app_harness import AppHarness, Caller
 from tests.support.servers import ask
 
+pytestmark = pytest.mark.searches
+
 
 class Crash(BaseException):
     """The process ends here. Not an Exception, like a signal."""

@@ -1,11 +1,10 @@
-"""The auth-service as a process: health, deadlines, restart, mutual TLS, and which process holds the peppers."""
+"""The auth-service as a process: mutual TLS, settings, and which process holds the peppers."""
 
 from __future__ import annotations
 
 import contextlib
 import os
 import re
-import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -16,31 +15,24 @@ import pytest
 
 from kataven.authservice import auth_pb2 as pb
 from kataven.authservice import codec
-from kataven.authservice.client import AuthServiceChannel, RemoteIssuer, RemoteVerifier
+from kataven.authservice.client import AuthServiceChannel, RemoteVerifier
 from kataven.authservice.tls import TlsFiles
 from kataven.identity.credential import ApiKeyCredential
 from kataven.identity.errors import AccountSuspended, Refused, VerifierUnavailable
-from kataven.identity.token import TokenKind
 from kataven.system import accounts
 from kataven.system.models import AccountStatus
+from tests.authservice.running import answers, running_service
 from tests.support.app_harness import AppHarness, new_account
-from tests.support.auth_service import Service, remote_environ, serves
+from tests.support.auth_service import Service, remote_environ
 from tests.support.certificates import authority
 from tests.support.gunicorn import CHECKOUT, Gunicorn, free_port
 from tests.support.waiting import wait_until
 
 
-@pytest.fixture
-def socket_path(server_folder: Path) -> Iterator[Path]:
-    path = server_folder / "auth.sock"
-    yield path
-    path.unlink(missing_ok=True)
-
-
-@pytest.fixture
-def service(harness: AppHarness, tmp_path: Path, socket_path: Path) -> Iterator[Service]:
-    with Service(harness.environ, tmp_path / "auth.log", f"unix:{socket_path}") as running:
-        wait_until(lambda: serves(running.address), 20, running.log.read_text)
+@pytest.fixture(scope="module")
+def service(harness: AppHarness, server_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    log = tmp_path_factory.mktemp("auth-service") / "log"
+    with running_service(harness, server_folder / "auth.sock", log) as running:
         yield running
 
 
@@ -49,43 +41,6 @@ def connection(service: Service) -> Iterator[AuthServiceChannel]:
     connected = AuthServiceChannel(service.address, deadline_seconds=1)
     yield connected
     connected.close()
-
-
-def answers(verifier: RemoteVerifier, credential: ApiKeyCredential) -> bool:
-    try:
-        verifier.verify(credential)
-    except VerifierUnavailable:
-        return False
-    return True
-
-
-def test_an_exited_service_is_unavailable_and_a_new_one_is_used(
-    harness: AppHarness, service: Service, connection: AuthServiceChannel
-) -> None:
-    verifier = RemoteVerifier(connection)
-    credential = ApiKeyCredential(harness.new_key("acme"), "acme")
-    assert verifier.verify(credential).account == "acme"
-    service.kill()
-    for _ in range(3):
-        with pytest.raises(VerifierUnavailable):
-            verifier.verify(credential)
-    with pytest.raises(VerifierUnavailable):
-        RemoteIssuer(connection).issue(TokenKind.API_KEY, "acme")
-    service.start()
-    wait_until(lambda: answers(verifier, credential), 20, service.log.read_text)
-
-
-def test_a_call_to_a_paused_service_times_out(
-    harness: AppHarness, service: Service, connection: AuthServiceChannel
-) -> None:
-    verifier = RemoteVerifier(connection)
-    credential = ApiKeyCredential(harness.new_key("acme"), "acme")
-    assert answers(verifier, credential)
-    service.process.send_signal(signal.SIGSTOP)
-    with pytest.raises(VerifierUnavailable):
-        verifier.verify(credential)
-    service.process.send_signal(signal.SIGCONT)
-    wait_until(lambda: answers(verifier, credential), 20, service.log.read_text)
 
 
 def test_the_service_does_not_cache(harness: AppHarness, service: Service, connection: AuthServiceChannel) -> None:
@@ -143,27 +98,6 @@ def holds(pid: int, secret: bytes) -> bool:
                 if secret in memory.read(int(end, 16) - int(start, 16)):
                     return True
     return False
-
-
-def test_without_the_service_cache_misses_return_503_until_it_recovers(
-    harness: AppHarness, service: Service, tmp_path: Path
-) -> None:
-    known, unknown = harness.new_key("acme"), harness.new_key("acme")
-    with (
-        Gunicorn(remote_environ(harness.environ, service.address), tmp_path / "api.log", workers=1) as api,
-        api.client(known) as warm,
-        api.client(unknown) as cold,
-    ):
-        # The worker caches nothing before its first lease is valid.
-        wait_until(lambda: warm.get("/readyz").json()["checks"]["lease"] == "ok", 20, service.log.read_text)
-        assert warm.get("/v1/me").status_code == 200
-        service.kill()
-        missed = cold.get("/v1/me")
-        assert (missed.status_code, missed.json()["code"]) == (503, "unavailable")
-        assert int(missed.headers["Retry-After"]) >= 1
-        assert warm.get("/v1/me").status_code == 200, "a hit is served within its lease and its 30 s"
-        service.start()
-        wait_until(lambda: cold.get("/v1/me").status_code == 200, 20, service.log.read_text)
 
 
 def test_mutual_tls_requires_a_client_certificate(harness: AppHarness, tmp_path: Path) -> None:

@@ -29,6 +29,8 @@ from tests.support.servers import ask
 from tests.support.waiting import wait_until
 from tests.support.walk import put_at
 
+pytestmark = pytest.mark.processes
+
 
 def flask(harness: AppHarness, *words: str, given: str | None = None) -> Result:
     return harness.app.test_cli_runner().invoke(args=["accounts", *words], input=given)

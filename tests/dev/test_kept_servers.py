@@ -13,6 +13,8 @@ from tests.support import kept_servers
 from tests.support.kept_servers import taken_slot
 from tests.support.servers import ask
 
+pytestmark = pytest.mark.processes
+
 STARTED = "SELECT pg_postmaster_start_time()"
 DATABASES = "SELECT datname FROM pg_database ORDER BY 1"
 ROLES = "SELECT rolname FROM pg_roles WHERE rolname !~ '^pg_'"

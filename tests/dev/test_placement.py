@@ -15,6 +15,8 @@ from kataven.dev.embedded.postgres import EmbeddedPostgres
 from kataven.dev.embedded.unprivileged import SERVER_UID
 from tests.support.servers import AS_ROOT, ask, mode, modes_above
 
+pytestmark = pytest.mark.processes
+
 as_root = pytest.mark.skipif(not AS_ROOT, reason="only for root does another user run PostgreSQL")
 
 

@@ -20,6 +20,8 @@ from kataven.dev.embedded.processes import Mark
 from kataven.dev.embedded.unprivileged import SERVER_UID
 from tests.support.servers import AS_ROOT, ask, mode, modes_above, pids_that_mention, wait_for_exit
 
+pytestmark = pytest.mark.processes
+
 KEEP_A_ROW = "create table kept (n int); insert into kept values (7)"
 
 

@@ -16,6 +16,8 @@ from kataven.dev.embedded.errors import DevError
 from kataven.dev.embedded.processes import Mark, living_processes
 from tests.support.servers import AS_ROOT, mode, wait_for_exit
 
+pytestmark = pytest.mark.processes
+
 MARK = Mark("a-server", "marked-5f3a")
 IGNORES_TERM = "trap '' TERM; echo ready; while :; do sleep 1; done"
 

@@ -10,6 +10,8 @@ import pytest
 from kataven.dev.embedded.errors import DevError
 from kataven.dev.reloading import CodeWatch, ReloadingServer
 
+pytestmark = pytest.mark.processes
+
 
 class Server:
     """Records what happens to it."""

@@ -26,6 +26,8 @@ from kataven.dev.ports import free_port
 from kataven.settings import development_environ, load
 from tests.support.servers import ask, mode, pids_that_mention, wait_for_exit
 
+pytestmark = pytest.mark.processes
+
 COMMAND = [sys.executable, "-m", "kataven.dev"]
 LAST_LINE = "Ctrl-C stops everything."
 SECRETS = ("peppers", "widget_signing_keys")

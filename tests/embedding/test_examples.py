@@ -17,6 +17,8 @@ from kataven.dev.personas import ALICE
 from tests.support.app_harness import AppHarness, new_account
 from tests.support.gunicorn import CHECKOUT, Gunicorn
 
+pytestmark = pytest.mark.processes
+
 EXAMPLES = CHECKOUT / "examples"
 COMMANDS = {
     "notes_flask": ["-m", "gunicorn", "-c", "gunicorn.conf.py", "application:create_app()"],

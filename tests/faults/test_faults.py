@@ -13,6 +13,8 @@ import pytest
 from tests.faults.place import DEADLINE_SECONDS, Place, opened_place
 from tests.support.waiting import wait_until
 
+pytestmark = pytest.mark.processes
+
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "operations.md"
 COLUMNS = ("known key", "new key", "another account's key", "new JWT", "/readyz")
 

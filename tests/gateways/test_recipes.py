@@ -18,6 +18,8 @@ from tests.support.app_harness import AppHarness, new_account
 from tests.support.gateways import NAMES, RECIPES, Backend, Gateway, Received, Switch
 from tests.support.gunicorn import CHECKOUT, Gunicorn
 
+pytestmark = pytest.mark.programs
+
 IDENTITY = ("x-kataven-account", "x-kataven-principal", "x-kataven-key-id", "x-kataven-role", "x-kataven-scopes")
 CLIENT = "127.0.0.9"
 

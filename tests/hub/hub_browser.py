@@ -33,15 +33,16 @@ class HubBrowser:
         self.client.environ_base["REMOTE_ADDR"] = str(next(_ADDRESSES))
         self.csrf = ""
         self.form_id = ""
-        self.hidden: dict[str, dict[str, str]] = {}
-        """The hidden fields of the forms on visited pages, by action."""
+        self._hidden: dict[str, dict[str, str]] = {}
+        self._unread: list[str] = []
+        """Visited pages whose forms no request needed yet: parsing a page takes longer than requesting it."""
 
     def get(self, path: str, **options: Any) -> TestResponse:
         return self._seen(self.client.get(path, base_url=self.url, **options))
 
     def post(self, path: str, form: Mapping[str, str] | None = None, **options: Any) -> TestResponse:
         """Submit a form with the hidden fields of its page."""
-        hidden = {**self.hidden.get(path, {}), "csrf": self.csrf, "form_id": self.form_id}
+        hidden = {**self._hidden_fields(path), "csrf": self.csrf, "form_id": self.form_id}
         headers = {"Origin": self.url, **options.pop("headers", {})}
         data = {**hidden, **(form or {})}
         return self._seen(self.client.post(path, base_url=self.url, data=data, headers=headers, **options))
@@ -68,8 +69,15 @@ class HubBrowser:
         if found := _FORM_ID.search(response.text):
             self.form_id = html.unescape(found[1])
         if "<form" in response.text:
-            self.hidden |= {action: form.hidden for action, form in forms_of(response.text).items()}
+            self._unread.append(response.text)
         return response
+
+    def _hidden_fields(self, action: str) -> dict[str, str]:
+        """The hidden fields of the latest form with this action on the visited pages."""
+        for page in self._unread:
+            self._hidden |= {action: form.hidden for action, form in forms_of(page).items()}
+        self._unread.clear()
+        return self._hidden.get(action, {})
 
 
 def redirect_target(response: TestResponse) -> str:

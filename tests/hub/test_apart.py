@@ -7,10 +7,13 @@ from collections import Counter
 from pathlib import Path
 
 import httpx2
+import pytest
 
 from tests.hub.chrome_user import running_hub
 from tests.support.app_harness import AppHarness
 from tests.support.waiting import wait_until
+
+pytestmark = pytest.mark.processes
 
 
 def test_api_keeps_serving_when_the_hub_is_killed(harness: AppHarness, tmp_path: Path) -> None:

@@ -5,10 +5,8 @@ from __future__ import annotations
 import hashlib
 import itertools
 import os
-import re
 from pathlib import Path
 
-import httpx2
 import pytest
 import redis
 from selenium.webdriver import Chrome
@@ -22,51 +20,15 @@ from kataven.people.access import Cause
 from kataven.system.models import RunState
 from kataven.system.schema import ACCOUNT_SCHEMA
 from kataven.tenancy.migrations.report import AccountResult, MigrationOutcome
-from tests.hub.chrome_user import DESKTOP, PATIENCE_SECONDS, PHONE, ChromeUser, RunningHub, running_hub
+from tests.hub.chrome_user import DESKTOP, PATIENCE_SECONDS, PHONE, ChromeUser, running_hub
+from tests.hub.test_browser_flow import KEY, KEYS, NEW_KEY
 from tests.support.app_harness import AppHarness
 from tests.support.browser import as_new
 from tests.support.waiting import wait_until
 
-KEY = re.compile(r"sk_live_acme_[0-9A-Za-z]{49}")
-KEYS = "/settings/api-keys"
-NEW_KEY = f"{KEYS}/new"
+pytestmark = pytest.mark.browser
+
 WIDGET_KEYS = "/settings/widget-keys"
-
-
-def status(servers: RunningHub, key: str) -> int:
-    """The status of an API request with this key."""
-    headers = {"Authorization": f"Bearer {key}"}
-    return httpx2.get(f"{servers.api.url}/v1/me", headers=headers, trust_env=False).status_code
-
-
-def test_api_key_is_created_shown_once_and_revoked(user: ChromeUser, servers: RunningHub) -> None:
-    user.sign_in(ALICE)
-    user.go(NEW_KEY)
-    user.type("name", "Till in Berlin")
-    user.press("Create API key")
-    found = KEY.search(user.find("#key").text)
-    assert found
-    key = found[0]
-    assert status(servers, key) == 200
-
-    user.chrome.refresh()  # resubmits the form
-    assert not KEY.search(user.text)
-    user.go(KEYS)
-    assert [row.text for row in user.chrome.find_elements(By.TAG_NAME, "bdi")].count("Till in Berlin") == 1
-    user.chrome.back()
-    assert not KEY.search(user.text)
-    user.chrome.forward()
-
-    user.go(KEYS)
-    user.press("Till in Berlin")
-    user.press("Revoke…")
-    user.find("h1")
-    if not user.is_absent("#confirm"):  # the use was written by now
-        user.type("confirm", "Till in Berlin")
-    user.press("Revoke key")
-    assert re.search(r"(\d) of \1 workers confirmed after \d+ ms", user.find("[role=status]").text)
-    assert status(servers, key) == 403
-    assert user.console_errors() == []
 
 
 def test_member_sees_keys_but_cannot_create_one(user: ChromeUser) -> None:

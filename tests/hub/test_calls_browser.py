@@ -26,6 +26,8 @@ from tests.support.app_harness import AppHarness
 from tests.support.browser import as_new
 from tests.support.waiting import wait_until
 
+pytestmark = pytest.mark.browser
+
 ACCOUNT = "large-calls"
 KEYS = "/settings/api-keys"
 MAX_REQUESTS, MAX_PAGE_BYTES = 5, 30_000

@@ -24,7 +24,7 @@ from tests.hub.issuers import PROJECT, Product, opened_hub
 from tests.support.app_harness import AppHarness
 from tests.support.independent_issuer import IndependentIssuers, signed_in
 
-pytestmark = pytest.mark.node
+pytestmark = [pytest.mark.programs, pytest.mark.node]
 
 PORT = 4712
 Make = Callable[[str], Product]

@@ -22,7 +22,7 @@ from tests.support.gunicorn import free_port
 from tests.support.independent_issuer import IndependentIssuers
 from tests.support.waiting import wait_until
 
-pytestmark = pytest.mark.node
+pytestmark = [pytest.mark.browser, pytest.mark.node]
 PATIENCE_SECONDS = 20
 
 

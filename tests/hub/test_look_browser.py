@@ -10,6 +10,8 @@ from kataven.dev.personas import ALICE, OLIVIA
 from tests.hub.chrome_user import PATIENCE_SECONDS, PHONE, ChromeUser
 from tests.support.waiting import wait_until
 
+pytestmark = pytest.mark.browser
+
 
 def background(user: ChromeUser) -> str:
     return user.find("body").value_of_css_property("background-color")

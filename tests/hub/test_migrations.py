@@ -37,6 +37,8 @@ from tests.support.app_harness import AppHarness, new_account
 from tests.support.servers import ask
 from tests.support.waiting import wait_until
 
+pytestmark = pytest.mark.processes
+
 PAGE = "/console/migrations"
 OLD, NEW = ACCOUNT_SCHEMA.window[0], ACCOUNT_SCHEMA.head
 BEHIND = f"{len(ACCOUNT_SCHEMA.window) - 1} behind"

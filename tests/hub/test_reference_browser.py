@@ -13,7 +13,7 @@ from tests.support.app_harness import AppHarness
 from tests.support.browser import as_new
 from tests.support.waiting import wait_until
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = [pytest.mark.browser, pytest.mark.timeout(300)]
 
 SIZES = {"desktop": (1440, 900), "tablet": (768, 1024), "phone": (390, 844), "zoomed to 200 %": (720, 450)}
 VISIBLE_CODE = (

@@ -23,6 +23,8 @@ from tests.support.app_harness import AppHarness
 from tests.support.browser import as_new
 from tests.support.waiting import wait_until
 
+pytestmark = pytest.mark.browser
+
 KEYS = "/settings/api-keys"
 
 

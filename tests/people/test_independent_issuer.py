@@ -20,7 +20,7 @@ from kataven.system.database import SystemDatabase
 from tests.support.app_harness import PLENTY, environ_for
 from tests.support.independent_issuer import IndependentIssuers
 
-pytestmark = pytest.mark.node
+pytestmark = [pytest.mark.programs, pytest.mark.node]
 
 ACCOUNT = "signed-out"
 """Not acme: the databases of the shared harness are on the same server."""

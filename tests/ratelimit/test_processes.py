@@ -15,6 +15,8 @@ from tests.ratelimit.limit_keys import WIDE
 from tests.ratelimit.waiting import eventually
 from tests.ratelimit.workers import hammer, hold, patient_limiter, peek, start
 
+pytestmark = pytest.mark.processes
+
 
 @pytest.fixture
 def limiter(redis_url: str) -> Iterator[Limiter]:

@@ -15,6 +15,8 @@ from kataven.ratelimit.redis_socket import pack
 from kataven.ratelimit.windows import RedisWindows, Windows
 from tests.ratelimit.limit_keys import acme, ci_key
 
+pytestmark = pytest.mark.searches
+
 SECONDS = {1, 7, MINUTE, HOUR, DAY}
 MICROSECONDS = 1_000_000
 

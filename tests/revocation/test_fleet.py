@@ -9,8 +9,12 @@ from __future__ import annotations
 import signal
 from collections.abc import Callable
 
+import pytest
+
 from tests.revocation.fleet import Fleet
 from tests.revocation.scratch_redis import Proxy, ScratchRedis
+
+pytestmark = pytest.mark.processes
 
 LEASE_SECONDS = 0.3
 MAX_REVOCATION_MS = LEASE_SECONDS * 1000 * 4

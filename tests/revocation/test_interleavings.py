@@ -31,6 +31,8 @@ from kataven.revocation.subscriber import Subscriber
 from tests.revocation.simulation.simulation import Components, DirectoryModel, Simulation
 from tests.revocation.simulation.state_machine import AcceptedTooLate, RevocationMachine
 
+pytestmark = pytest.mark.searches
+
 SEARCH = settings(stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck))
 
 

@@ -10,6 +10,8 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import pytest
+
 from kataven.revocation import Revocation
 from kataven.revocation.receipt import Channel
 from kataven.web.health import CHECKS
@@ -18,6 +20,8 @@ from tests.revocation.fleet import Fleet
 from tests.revocation.simulation.fallback_model import FallbackModel, ProcessFallback
 from tests.revocation.topology_faults import TopologyFault, revoke_during_faults
 from tests.support.redis_topologies import ClusterDeployment, SentinelDeployment
+
+pytestmark = pytest.mark.processes
 
 LEASE_SECONDS = 0.5
 EVENTS = "{kataven:revocation}:events"

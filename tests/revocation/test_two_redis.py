@@ -7,9 +7,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from tests.revocation.fleet import Fleet
 from tests.revocation.scratch_redis import ScratchRedis
 from tests.revocation.switching_relay import SWITCH_CASES, SwitchingRelay, switch_repeatedly
+
+pytestmark = pytest.mark.processes
 
 LEASE_SECONDS = 0.3
 

@@ -39,6 +39,10 @@ def browser(scratch: Path, hosts: Mapping[str, str]) -> Iterator[Chrome]:
         *("--disable-background-networking", "--disable-component-update", "--disable-sync", "--disable-extensions"),
         # Names and roles are those of the accessibility tree, which is otherwise built and dropped on demand.
         *("--ignore-certificate-errors", "--window-size=1000,800", "--force-renderer-accessibility"),
+        # One process for all pages, and none for a GPU that does not exist: a test visits a few pages only, and a new
+        # process for each of them takes longer than the page. Scripts have the same rights as with these processes.
+        *("--in-process-gpu", "--renderer-process-limit=1", "--disable-site-isolation-trials"),
+        "--disable-features=IsolateOrigins,site-per-process",
         f"--host-resolver-rules={', '.join(rules)}",
         f"--user-data-dir={scratch / 'profile'}",
     ):

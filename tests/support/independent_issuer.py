@@ -18,7 +18,7 @@ import pytest
 FOLDER = Path(__file__).resolve().parents[2] / "tools" / "oidc"
 HOW_TO_INSTALL = (
     "the tests against an independent issuer need Node.js with npm: `make tools/oidc/node_modules/.package-lock.json` "
-    'installs the pinned provider. Without Node.js, `make test` leaves them out, and so does `pytest -m "not node"`'
+    'installs the pinned provider. Without Node.js, `make` leaves them out, and so does `pytest -m "not node"`'
 )
 MOST_STEPS = 10
 SCOPES = "openid profile email offline_access"

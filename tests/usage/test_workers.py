@@ -22,6 +22,8 @@ from tests.support.app_harness import PLENTY, environ_for
 from tests.support.gunicorn import Gunicorn
 from tests.support.oidc import IssuerWithPen
 
+pytestmark = pytest.mark.processes
+
 ACCOUNT = "counted-by-workers"
 OWNER = Persona("owner-counted", "Owner", ACCOUNT, Role.OWNER)
 

@@ -23,7 +23,7 @@ from kataven.web.openapi import operations_of
 from kataven.web.schema import Input
 from tests.support.app_harness import AppHarness
 
-pytestmark = pytest.mark.node
+pytestmark = [pytest.mark.programs, pytest.mark.node]
 
 MORE_THAN_A_PATTERN = {"client_key", "user_token", "refresh_token", "logo_url"}
 """The API also checks a checksum or a host, so it rejects strings that match the pattern."""

@@ -18,7 +18,9 @@ from schemathesis.specs.openapi import stateful
 from kataven.dev.personas import Persona
 from kataven.identity.principal import Role
 from tests.support.app_harness import AppHarness, new_account
-from tests.web.test_openapi import excluded_checks
+from tests.web.test_openapi_requests import excluded_checks
+
+pytestmark = pytest.mark.searches
 
 ACCOUNT = "walked"
 OWNER = Persona("walker", "Walker", ACCOUNT, Role.OWNER)
@@ -51,7 +53,7 @@ EXPECTED = {
 def machine(harness: AppHarness) -> type[APIStateMachine]:
     # The walker is the only user of the account, and would end its own sessions.
     schema = schemathesis.openapi.from_wsgi("/v1/openapi.json", harness.app).exclude(path_regex="^/v1/people/")
-    schema.config.generation.update(modes=[GenerationMode.POSITIVE])  # test_openapi.py sends invalid requests
+    schema.config.generation.update(modes=[GenerationMode.POSITIVE])  # test_openapi_requests.py sends invalid requests
     with pytest.MonkeyPatch.context() as patch:
         # A walk can start at every operation without an id in its path. Schemathesis would treat X-Account-ID and
         # voice_id as ids.

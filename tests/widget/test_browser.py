@@ -30,6 +30,8 @@ from tests.support.pages import Pages
 from tests.support.waiting import wait_until
 from tests.widget.conftest import Site, VoiceEdge
 
+pytestmark = pytest.mark.browser
+
 EXACT = "https://www.acme.example"
 WILDCARD = "https://a.b.shop.acme.example"
 REFUSED = "https://www.acme.example.evil.example"

@@ -23,6 +23,8 @@ from tests.support.gunicorn import Gunicorn
 from tests.support.waiting import wait_until
 from tests.web.server.running import get, read_answer, rest, small, statuses
 
+pytestmark = pytest.mark.processes
+
 GET = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
 TOKEN = "sk_live_acme_" + "a" * 49
 

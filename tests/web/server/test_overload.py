@@ -6,6 +6,7 @@ import json
 import socket
 from pathlib import Path
 
+import pytest
 from flask import Flask
 
 from kataven.hub import backchannel_logout, pages_app
@@ -16,6 +17,8 @@ from tests.support.gunicorn import Gunicorn
 from tests.support.waiting import wait_until
 from tests.web.server.running import get, read_answer, refused, small
 from tests.web.server.test_gthread import GET
+
+pytestmark = pytest.mark.processes
 
 
 def occupy(server: Gunicorn, folder: Path, body: bytes = b"") -> socket.socket:

@@ -15,6 +15,8 @@ from tests.support.waiting import wait_until
 from tests.web.server.running import get, open_connections, read_answer, refused, rest, small
 from tests.web.server.small import LARGE
 
+pytestmark = pytest.mark.processes
+
 MANY = 200
 HALF_A_HEAD = b"GET / HTTP/1.1\r\nHost: x\r\nX-Long: a"
 HALF_A_BODY = b"POST /read HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\nhalf"
