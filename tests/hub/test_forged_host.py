@@ -17,7 +17,8 @@ from kataven.dev.personas import ALICE, OLIVIA
 from tests.hub.conftest import HUB_URL, Hub
 from tests.support.app_harness import AppHarness, Caller
 
-EVIL = "evil.example"
+EVIL = "forged-host.example"
+"""No other test sends it: pages list the origins that widget keys refused."""
 FORGED = {
     "X-Forwarded-Host": EVIL,
     "X-Forwarded-Proto": "http",
