@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ast
 import socket
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,7 +15,7 @@ from gunicorn.http.errors import ParseException
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from kataven.serve import gunicorn_conf
+import kataven
 from kataven.web.server.connection import ClientConnection
 from kataven.web.server.errors import BodyError
 from kataven.web.server.plain_head import MAX_NAMES, PlainHeads
@@ -35,10 +37,21 @@ USUAL = (
 )
 
 
+def product_settings() -> dict[str, object]:
+    """Read from the file: importing it would set this process up as gunicorn's master."""
+    file = Path(kataven.__file__).parent / "serve" / "gunicorn_conf.py"
+    found = {}
+    for node in ast.parse(file.read_text()).body:
+        target = node.targets[0] if isinstance(node, ast.Assign) else getattr(node, "target", None)
+        if isinstance(target, ast.Name) and target.id in SETTINGS:
+            found[target.id] = ast.literal_eval(node.value)  # type: ignore[attr-defined]
+    return found
+
+
 def configuration(**changes: object) -> Config:
     cfg = Config()
     for name in SETTINGS:
-        cfg.set(name, getattr(gunicorn_conf, name))
+        cfg.set(name, product_settings()[name])
     for name, value in changes.items():
         cfg.set(name, value)
     return cfg
