@@ -44,7 +44,8 @@ def test_another_text_has_no_contrast(color: str | None) -> None:
     assert contrast_of(color) is None
 
 
-def test_the_page_states_the_contrast_without_scripts(alice: HubBrowser) -> None:
+def test_the_page_states_the_contrast_without_scripts(alice: HubBrowser, harness: AppHarness) -> None:
+    assert harness.user(ALICE).patch("/v1/widget-settings", {"accent_color": "#1746a2"}).status_code == 200
     page = alice.get("/widget")
     assert re.search(r'data-ratio="text">8\.63</span>.*passes WCAG AA, 4\.5 : 1', page.text)
     wrong = alice.post("/widget", {"accent_color": "yellowish"})
