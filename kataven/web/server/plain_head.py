@@ -156,6 +156,7 @@ def _leaves_defaults(cfg: Config) -> bool:
         not cfg.is_ssl
         and not cfg.secure_scheme_headers
         and not cfg.strip_header_spaces
+        and cfg.proxy_protocol == "off"
         and not os.environ.get("SCRIPT_NAME")
         and cfg.limit_request_fields > 0
     )

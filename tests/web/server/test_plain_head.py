@@ -153,6 +153,7 @@ def test_other_heads_are_left_to_gunicorn(pair: tuple[socket.socket, socket.sock
     [
         {"secure_scheme_headers": {"X-FORWARDED-PROTO": "https"}},
         {"strip_header_spaces": True},
+        {"proxy_protocol": True},
         {"limit_request_line": 100},
         {"limit_request_field_size": 100},
         {"limit_request_fields": 3},
