@@ -104,6 +104,7 @@ def _hub(settings: Settings, services: Services) -> Flask:
     services.closers.append(hub_services.close)
     pages = pages_app.create(services, hub_services)
     hub.extensions[pages_app.PAGES] = pages
+    services.before_fork.append(partial(pages_app.load, pages))
     pages.extensions[try_it.API_EXTENSION] = try_it.ApiApp(partial(reference.document_of, hub), hub.wsgi_app)
     if services.traces is not None:
         services.traces.install(pages)

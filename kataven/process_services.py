@@ -11,6 +11,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from flask import Flask, g
+from sqlalchemy.orm import configure_mappers
 
 from kataven import assembly
 from kataven.account import last_used_tracker, rotation
@@ -124,6 +125,7 @@ def build_services(settings: Settings, app_name: str) -> Services:
         security_contact=_security_contact(settings),
         scopes=KnownScopes(settings.scopes),
         closers=[] if confirmations is None else [confirmations.close],
+        before_fork=[configure_mappers],
     )
 
 

@@ -24,6 +24,19 @@ from flask.cli import cli
 cli.main(["accounts", "list"], standalone_mode=False)
 print(*sys.modules)
 """
+FORK = """
+from types import SimpleNamespace
+from sqlalchemy.orm import class_mapper
+from kataven.account.models import Agent
+from kataven.serve import gunicorn_conf
+from kataven.web import reference
+from wsgi import hub
+gunicorn_conf.when_ready(SimpleNamespace(LISTENERS=[], app=SimpleNamespace(wsgi=lambda: hub)))
+pages = hub.extensions["kataven.pages"].jinja_env
+print(*(name for name in pages.list_templates() if not any(name == key[1] for key in pages.cache.keys())))
+print(hub.extensions[reference.EXTENSION].cache_info().currsize)
+print(class_mapper(Agent, configure=False).configured)
+"""
 UNUSED = {
     "alembic": "migrates databases; a worker only compares revisions",
     "authlib": "signs users in at the Hub",
@@ -64,7 +77,17 @@ def test_a_command_of_flask_loads_neither_the_api_nor_the_hub(harness: AppHarnes
     assert [name for name in served if any(f"{module}.".startswith(f"{name}.") for module in loaded)] == []
 
 
+def test_what_requests_need_is_created_before_the_fork(harness: AppHarness) -> None:
+    """Otherwise each worker creates it for its first requests, in memory that it shares with no other worker."""
+    hub_url = {"KATAVEN_HUB_URL": "http://localhost:4711"}
+    assert _printed({**harness.environ, **hub_url}, FORK) == "\n1\nTrue\n"
+
+
 def _loaded(environ: Mapping[str, str], script: str = API) -> list[str]:
+    return _printed(environ, script).split()
+
+
+def _printed(environ: Mapping[str, str], script: str) -> str:
     ran = subprocess.run(
         [sys.executable, "-c", script],
         cwd=CHECKOUT,
@@ -73,4 +96,4 @@ def _loaded(environ: Mapping[str, str], script: str = API) -> list[str]:
         text=True,
         check=True,
     )
-    return ran.stdout.split()
+    return ran.stdout

@@ -23,6 +23,7 @@ from kataven.redis_clients.script import RedisScript
 from kataven.revocation import Percentiles, RevocationTarget
 from kataven.revocation.coordination import CoordinationStore, encode_record
 from kataven.revocation.epoch import Event
+from kataven.revocation.fallback.channel import PollerId
 from kataven.revocation.scripts import ACKNOWLEDGE, RENEW
 from kataven.revocation.subscriber import RENEWALS_PER_LEASE
 
@@ -84,7 +85,7 @@ class Workers:
     def renew(self, heartbeat: int) -> None:
         """Each worker sends one renewal and waits for its reply."""
         for connection, number in self._numbers.items():
-            record = encode_record(heartbeat, LEASE_SECONDS, "host", number)
+            record = encode_record(heartbeat, LEASE_SECONDS, "host", PollerId("", "", number))
             connection.sendall(_call(RENEW, [f"{self._prefix}:state"], ["nonce", f"worker{number}", record]))
         waiting = len(self._sockets)
         while waiting:

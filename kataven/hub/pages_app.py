@@ -106,6 +106,15 @@ def create(services: Services, hub_services: HubServices) -> Flask:
     return app
 
 
+def load(app: Flask) -> None:
+    """Compile the templates, and read the static files that pages refer to. Otherwise each worker does so for its first
+    pages, in memory that it shares with no other worker."""
+    for name in app.jinja_env.list_templates():
+        app.jinja_env.get_template(name)
+    _digests()
+    _favicon()
+
+
 def _compress(response: Response) -> Response:
     """Compress pages and static files. Pages with a new secret are responses to POST, which are not compressed."""
     if request.endpoint == "static":

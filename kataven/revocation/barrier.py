@@ -4,7 +4,8 @@
     commit         (the caller)
     publish        increments the epoch, publishes the event and returns the list of workers, in one script
     read homes     which workers have another home Redis than the server that accepted the event?
-    wait           none: until every listed worker has acknowledged the event, or the lease length has passed
+    wait           none: until every listed worker has acknowledged the event, or the lease length has passed. Workers
+                   whose processes have certainly ended are not waited for
     fall back      some, or Redis is unreachable: post a fallback notice and wait until every reader has read it, or its
                    reader lease has passed
 
@@ -22,7 +23,7 @@ from threading import Lock
 
 from redis.exceptions import RedisError
 
-from kataven.revocation.coordination import CoordinationStore, Published, lease_seconds_of
+from kataven.revocation.coordination import CoordinationStore, Published, lease_seconds_of, process_of
 from kataven.revocation.fallback.channel import FallbackChannel, FallbackUnreachable
 from kataven.revocation.fallback.publisher import FallbackPublisher, HasExited
 from kataven.revocation.lease import Clock, boottime, expiry_wait_seconds
@@ -184,6 +185,7 @@ class Barrier:
 
         `now` is any time after Redis replied, which is later than the publication.
         """
+        published = self._without_exited(published)
         longest = max([self._lease_seconds, *map(lease_seconds_of, published.workers.values())])
         leases_expire_at = now + expiry_wait_seconds(longest)
         last_ack = self._wait_for_last_acknowledgement(published, leases_expire_at)
@@ -194,6 +196,22 @@ class Barrier:
         if missing:
             self._sleep_until(leases_expire_at)
         return Publication(len(published.workers), len(published.workers) - missing, None)
+
+    def _without_exited(self, published: Published) -> Published:
+        """Without the workers whose processes have ended, which are also removed from the list of workers."""
+        exited = {
+            worker: record
+            for worker, record in published.workers.items()
+            if self._has_exited(process_of(worker, record))
+        }
+        if not exited:
+            return published
+        live = {worker: record for worker, record in published.workers.items() if worker not in exited}
+        # If this fails, the revoker waits for the leases of the other workers, or the next one finds the same workers.
+        with suppress(RedisError):
+            self._store.dismiss(published.ack_id, exited)
+            self._store.sweep(exited)
+        return replace(published, workers=live)
 
     def _wait_for_last_acknowledgement(self, published: Published, until: float) -> int | None:
         """When the last worker acknowledged; None after `until`, or if no worker is listed."""

@@ -11,11 +11,12 @@ from __future__ import annotations
 
 import json
 import secrets
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from kataven.redis_clients.script import Execute
 from kataven.revocation.epoch import Epoch, encode_body
+from kataven.revocation.fallback.channel import PollerId
 from kataven.revocation.scripts import ACKNOWLEDGE, PUBLISH, RENEW, SWEEP
 from kataven.revocation.target import RevocationTarget, RevokedKey
 
@@ -85,6 +86,13 @@ class CoordinationStore:
         """`microseconds` is how long ago the worker received the event."""
         keys = [*self._ack_keys(ack_id), self._times(ack_id)]
         ACKNOWLEDGE(self._execute, keys, [worker, KEEP_ACKNOWLEDGEMENTS_MILLISECONDS, microseconds])
+
+    def dismiss(self, ack_id: str, workers: Iterable[str]) -> None:
+        """Stop waiting for the acknowledgements of these workers, which have ended."""
+        # Not among the times of this event: receipts list only workers that acknowledged.
+        keys = [*self._ack_keys(ack_id), self._times("none")]
+        for worker in workers:
+            ACKNOWLEDGE(self._execute, keys, [worker, KEEP_ACKNOWLEDGEMENTS_MILLISECONDS, 0])
 
     def acknowledgements(self, ack_id: str) -> dict[str, tuple[int, int]]:
         """For each worker that acknowledged: when, in microseconds by Redis's clock, and how many microseconds before
@@ -173,9 +181,18 @@ class CoordinationStore:
         return [f"{self._prefix}:pending:{ack_id}", f"{self._prefix}:done:{ack_id}"]
 
 
-def encode_record(heartbeat: int, lease_seconds: float, host: str, pid: int) -> str:
-    """The record that a worker writes. `heartbeat` makes each record different from the last."""
-    return json.dumps([heartbeat, lease_seconds, host, pid])
+def encode_record(heartbeat: int, lease_seconds: float, host: str, process: PollerId) -> str:
+    """The record that a worker writes. `heartbeat` makes each record different from the last.
+
+    The PID namespace follows the heartbeat, because earlier releases read the number of values and ignore the first.
+    """
+    return json.dumps([f"{heartbeat} {process.pid_namespace}", lease_seconds, host, process.pid])
+
+
+def process_of(worker: str, text: str) -> PollerId:
+    """The process that wrote this record. Without a PID namespace, if it belongs to an earlier release."""
+    heartbeat, _, _, pid = json.loads(text.split(" ", 1)[1])
+    return PollerId(worker, str(heartbeat).partition(" ")[2], pid)
 
 
 def lease_seconds_of(text: str) -> float:

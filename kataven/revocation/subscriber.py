@@ -23,6 +23,8 @@ from kataven.redis_clients import NoServer
 from kataven.revocation.barrier import Barrier
 from kataven.revocation.coordination import CoordinationStore, encode_record, lease_seconds_of
 from kataven.revocation.epoch import Event
+from kataven.revocation.fallback.channel import PollerId
+from kataven.revocation.fallback.poller import pid_namespace
 from kataven.revocation.guard import Guard
 from kataven.revocation.lease import expiry_wait_seconds
 from kataven.revocation.redis_link import RedisLink
@@ -61,6 +63,7 @@ class Subscriber:
         self._received_at = 0.0
         self._sweeper: Sweeper[str, str] = Sweeper(expiry_wait_seconds(guard.lease.seconds) * 4)
         self.id = ""
+        self.process = PollerId("", "", 0)
         self.connected = False
         self.problem: str | None = None
         """Why no server can be used, if that is known."""
@@ -70,6 +73,7 @@ class Subscriber:
         if self._thread is not None and self._thread.is_alive():
             return
         self.id = secrets.token_hex(8)
+        self.process = PollerId(self.id, pid_namespace(), os.getpid())
         self._stopping = Flag()
         self._thread = Thread(target=self.run, args=(self._stopping,), name="revocation", daemon=True)
         self._thread.start()
@@ -120,7 +124,7 @@ class Subscriber:
 
     def _renew(self, link: RedisLink, store: CoordinationStore) -> None:
         self._heartbeat += 1
-        mine = encode_record(self._heartbeat, self._lease.seconds, socket.gethostname(), os.getpid())
+        mine = encode_record(self._heartbeat, self._lease.seconds, socket.gethostname(), self.process)
         counted_from = self._lease.clock()
         epoch = store.renew(self.id, mine)
         # Events that Redis sent before its reply to the renewal are applied before the renewal.

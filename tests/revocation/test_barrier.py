@@ -60,6 +60,23 @@ def test_revoker_waits_one_lease_for_a_worker_that_does_not_acknowledge(processe
     assert receipt.publish_to_last_ack_ms is None
 
 
+def test_revoker_does_not_wait_for_a_worker_whose_process_has_ended(processes: ThreeProcesses) -> None:
+    processes.bob.dead = processes.bob.paused = True
+    receipt = processes.revoke(processes.command)
+    assert (receipt.workers, receipt.acknowledged, receipt.expired) == (1, 1, 0)
+    assert receipt.ms < 1
+    assert [worker.id for worker in processes.command.store.members()] == [processes.alice.worker.id]
+    processes.alice.dead = processes.alice.paused = True
+    assert processes.revoke(processes.command).ms < 1
+
+
+def test_ended_worker_does_not_shorten_the_wait_for_another_one(processes: ThreeProcesses) -> None:
+    processes.alice.dead = processes.alice.paused = processes.bob.paused = True
+    receipt = processes.revoke(processes.command)
+    assert (receipt.workers, receipt.acknowledged, receipt.expired) == (1, 0, 1)
+    assert receipt.ms == pytest.approx(ONE_LEASE_MS, abs=1)
+
+
 def test_worker_whose_lease_expired_is_not_waited_for_until_it_renews(processes: ThreeProcesses) -> None:
     processes.bob.paused = True
     processes.revoke(processes.alice)

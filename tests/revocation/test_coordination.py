@@ -9,8 +9,10 @@ from dataclasses import replace
 import pytest
 
 from kataven.revocation import RevocationTarget, coordination
-from kataven.revocation.coordination import CoordinationStore, encode_record
+from kataven.revocation.coordination import CoordinationStore, encode_record, process_of
 from kataven.revocation.epoch import Epoch, Event
+from kataven.revocation.fallback.channel import PollerId
+from kataven.revocation.fallback.poller import has_exited
 from kataven.revocation.redis_link import RedisLink
 from kataven.revocation.scripts import RENEW
 from kataven.revocation.target import RevokedKey
@@ -18,6 +20,7 @@ from tests.revocation.scratch_redis import ScratchRedis
 from tests.revocation.simulation.redis_model import RedisModel
 
 ACME = RevocationTarget("acme")
+PROCESS = PollerId("a", "boot pid:[1]", 42)
 CHARLIES_KEY = RevocationTarget("globex", "charlies-key")
 
 
@@ -33,7 +36,7 @@ class StoreUnderTest:
 
     def join(self, *workers: str, heartbeat: int = 1) -> None:
         for worker in workers:
-            self.store.renew(worker, encode_record(heartbeat, 1.0, "host", 42))
+            self.store.renew(worker, encode_record(heartbeat, 1.0, "host", PROCESS))
 
 
 @pytest.fixture(params=["redis", "model"])
@@ -52,15 +55,15 @@ def under_test(request: pytest.FixtureRequest) -> Iterator[StoreUnderTest]:
 
 
 def test_epoch_starts_at_zero_and_each_event_increments_it(under_test: StoreUnderTest) -> None:
-    start = under_test.store.renew("a", encode_record(1, 1.0, "host", 42))
+    start = under_test.store.renew("a", encode_record(1, 1.0, "host", PROCESS))
     assert start.count == 0
     published = under_test.store.publish(ACME)
     assert published.epoch == replace(start, count=1)
-    assert under_test.store.renew("a", encode_record(2, 1.0, "host", 42)) == published.epoch
+    assert under_test.store.renew("a", encode_record(2, 1.0, "host", PROCESS)) == published.epoch
 
 
 def test_event_carries_the_epochs_before_and_after_it(under_test: StoreUnderTest) -> None:
-    before = under_test.store.renew("a", encode_record(1, 1.0, "host", 42))
+    before = under_test.store.renew("a", encode_record(1, 1.0, "host", PROCESS))
     published = under_test.store.publish(CHARLIES_KEY)
     assert [Event.parse(message) for message in under_test.messages()] == [
         Event(before, published.epoch, CHARLIES_KEY, published.ack_id)
@@ -68,7 +71,7 @@ def test_event_carries_the_epochs_before_and_after_it(under_test: StoreUnderTest
 
 
 def test_announcement_increments_the_epoch_and_needs_no_acknowledgement(under_test: StoreUnderTest) -> None:
-    before = under_test.store.renew("a", encode_record(1, 1.0, "host", 42))
+    before = under_test.store.renew("a", encode_record(1, 1.0, "host", PROCESS))
     under_test.store.announce(ACME)
     assert [Event.parse(message) for message in under_test.messages()] == [
         Event(before, replace(before, count=1), ACME, None)
@@ -110,6 +113,29 @@ def test_acknowledgements_have_their_times(under_test: StoreUnderTest) -> None:
     assert min(at for at, _ in found.values()) >= published.published_at_microseconds
 
 
+@pytest.mark.parametrize("acknowledges_first", [True, False])
+def test_dismissed_workers_are_not_waited_for(under_test: StoreUnderTest, acknowledges_first: bool) -> None:
+    under_test.join("a", "b", "c")
+    published = under_test.store.publish(ACME)
+    if acknowledges_first:
+        under_test.store.acknowledge(published.ack_id, "a")
+    under_test.store.dismiss(published.ack_id, ["b", "c"])
+    if not acknowledges_first:
+        assert under_test.store.wait_for_last_acknowledgement(published.ack_id, 0.01) is None
+        under_test.store.acknowledge(published.ack_id, "a")
+    assert under_test.store.wait_for_last_acknowledgement(published.ack_id, 5) is not None
+    assert set(under_test.store.acknowledgements(published.ack_id)) == {"a"}
+
+
+def test_record_names_the_process_that_wrote_it(under_test: StoreUnderTest) -> None:
+    under_test.join("a")
+    assert process_of("a", under_test.store.records()["a"]) == PROCESS
+    under_test.store.renew("b", '[7, 1.0, "host", 42]')
+    earlier = process_of("b", under_test.store.records()["b"])
+    assert earlier == PollerId("b", "", 42)
+    assert not has_exited(earlier), "an earlier release did not write where the pid is unique"
+
+
 def test_unlisted_worker_cannot_acknowledge(under_test: StoreUnderTest) -> None:
     under_test.join("a")
     published = under_test.store.publish(ACME)
@@ -126,9 +152,9 @@ def test_acknowledgements_that_redis_lost_do_not_count(under_test: StoreUnderTes
 
 
 def test_flushed_redis_has_another_identity(under_test: StoreUnderTest) -> None:
-    before = under_test.store.renew("a", encode_record(1, 1.0, "host", 42))
+    before = under_test.store.renew("a", encode_record(1, 1.0, "host", PROCESS))
     under_test.flush()
-    after = under_test.store.renew("a", encode_record(2, 1.0, "host", 42))
+    after = under_test.store.renew("a", encode_record(2, 1.0, "host", PROCESS))
     assert after.redis != before.redis
     assert after.count == 0
 
@@ -161,13 +187,15 @@ class TestRealRedis:
         with scratch_redis.client() as client:
             store = CoordinationStore(client.execute_command, "test")
             assert client.script_exists(RENEW.sha) == [False]
-            store.renew("a", encode_record(1, 1.0, "host", 42))
+            store.renew("a", encode_record(1, 1.0, "host", PROCESS))
             assert client.script_exists(RENEW.sha) == [True]
 
     def test_restarted_redis_has_another_identity(self, scratch_redis: ScratchRedis) -> None:
         def met() -> Epoch:
             with scratch_redis.client() as client:
-                return CoordinationStore(client.execute_command, "test").renew("a", encode_record(1, 1.0, "host", 42))
+                return CoordinationStore(client.execute_command, "test").renew(
+                    "a", encode_record(1, 1.0, "host", PROCESS)
+                )
 
         before = met()
         assert met() == before
@@ -179,10 +207,10 @@ class TestRealRedis:
         with scratch_redis.client() as client:
             store = CoordinationStore(client.execute_command, "test")
             store.announce(ACME)
-            before = store.renew("a", encode_record(1, 1.0, "host", 42))
+            before = store.renew("a", encode_record(1, 1.0, "host", PROCESS))
             client.replicaof("127.0.0.1", "1")
             client.replicaof("NO", "ONE")
-            after = store.renew("a", encode_record(2, 1.0, "host", 42))
+            after = store.renew("a", encode_record(2, 1.0, "host", PROCESS))
             assert after.count == before.count == 1
             assert after.redis != before.redis
 
@@ -191,13 +219,13 @@ class TestRealRedis:
             store = CoordinationStore(client.execute_command, "test")
             with RedisLink(scratch_redis.url, store.channel, 5) as link:
                 store.announce(ACME)
-                epoch = CoordinationStore(link.call, "test").renew("a", encode_record(1, 1.0, "host", 42))
+                epoch = CoordinationStore(link.call, "test").renew("a", encode_record(1, 1.0, "host", PROCESS))
                 assert [Event.parse(message).after for message in link.drain()] == [epoch]
 
     def test_acknowledgement_keys_expire(self, scratch_redis: ScratchRedis) -> None:
         with scratch_redis.client() as client:
             store = CoordinationStore(client.execute_command, "test")
-            store.renew("a", encode_record(1, 1.0, "host", 42))
+            store.renew("a", encode_record(1, 1.0, "host", PROCESS))
             store.publish(ACME)
             published = store.publish(ACME)
             store.acknowledge(published.ack_id, "a")

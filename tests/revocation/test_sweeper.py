@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from kataven.revocation.coordination import encode_record
+from kataven.revocation.fallback.channel import PollerId
 from kataven.revocation.sweeper import Sweeper
 from tests.revocation.simulation.simulation import LEASE_SECONDS, Process, Simulation
 
 
 def heartbeat(number: int, lease_seconds: float = 1.0) -> str:
     """The record of a worker in Redis: microseconds by Redis's clock, then what the worker wrote."""
-    return f"1700000000000000 {encode_record(number, lease_seconds, 'host', 42)}"
+    return f"1700000000000000 {encode_record(number, lease_seconds, 'host', PollerId('', '', 42))}"
 
 
 def test_worker_that_has_not_renewed_between_two_checks_is_found() -> None:

@@ -181,7 +181,7 @@ class Process:
         self.next_event_is_lost = False
         self.on_receipt: Callable[[Receipt], None] = lambda _: None
         components = simulation.components
-        store = CoordinationStore(self._execute, NAMESPACE)
+        store = self.store = CoordinationStore(self._execute, NAMESPACE)
         fallback = ProcessFallback(simulation.fallback, lambda: self.reaches_database, pause, lambda: simulation.now)
         self.fallback = fallback
         self.barrier = components.barrier(
@@ -206,6 +206,7 @@ class Process:
         self.worker.id = f"worker{len(simulation.processes)}"
         self.reader = components.reader(self.guard, fallback)
         self.reader.id = PollerId(self.worker.id, "simulation", len(simulation.processes))
+        self.worker.process = self.reader.id
         simulation.processes.append(self)
 
     def clock(self) -> float:
