@@ -36,6 +36,7 @@ from tests.hub.conftest import Hub, hub
 from tests.support.app_harness import AppHarness
 from tests.support.independent_issuer import IndependentIssuers, Shape, independent_issuers
 from tests.support.introspecting_issuer import CLIENT_ID, SECRET, IntrospectingIssuer, introspecting, introspector_for
+from tests.support.waiting import wait_until
 
 __all__ = ["hub", "independent_issuers"]
 
@@ -196,6 +197,7 @@ def bounded(harness: AppHarness, fake: IntrospectingIssuer) -> Iterator[Flask]:
     assert services.confirmations is not None
     services.confirmations._introspector = introspector_for(fake.url, ClientSecret(CLIENT_ID, SECRET))
     services.start()
+    wait_until(services.revocation.guard.leases_valid, 60)  # until then, nothing is cached
     yield app
     services.stop()
 
