@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from flask import Flask
+from flask import Flask, signals
 
 from kataven.web import compression, forward_auth, hardening, observe, pipeline
 from kataven.web.operation import Operation, operation_of
@@ -28,6 +28,14 @@ Describe = Callable[[RequestContext, Mapping[str, Any]], tuple[bytes, Headers]]
 """The body and the headers of a response to the caller, from the request's WSGI environment. A body is JSON."""
 
 _HOST = re.compile(r"[A-Za-z0-9.-]+(?::[0-9]+)?")
+_SIGNALS = (
+    signals.appcontext_pushed,
+    signals.request_started,
+    signals.request_finished,
+    signals.request_tearing_down,
+    signals.appcontext_tearing_down,
+    signals.appcontext_popped,
+)
 _UNUSUAL = frozenset({"HTTP_IF_MATCH", "HTTP_IF_NONE_MATCH", "HTTP_X_KATAVEN_MEASURE"})
 """Headers to which Flask's hooks respond."""
 
@@ -54,11 +62,12 @@ class DirectRequests:
         }
         if len(self._by_path) != len(describe):
             raise ValueError(f"these endpoints are not operations: {', '.join(describe)}")
+        self._views = {endpoint: app.view_functions[endpoint] for endpoint in describe}
         self._is_used: bool | None = None
 
     def __call__(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
         direct = self._by_path.get(environ["PATH_INFO"])
-        if direct is None or not _is_usual(environ, direct.operation) or not self._has_only_known_hooks():
+        if direct is None or not _is_usual(environ, direct.operation) or not self._is_unextended():
             return self._in_flask(environ, start_response)
         context = observe.open_context(self._services, environ)
         try:
@@ -100,13 +109,19 @@ class DirectRequests:
             headers.append(("Content-Length", "0"))
         return body, headers
 
-    def _has_only_known_hooks(self) -> bool:
-        """Whether all hooks of the app are of this package. Those of other packages run in Flask only. Decided at the
-        first request: Flask accepts no hooks after it."""
+    def _is_unextended(self) -> bool:
+        """Whether all hooks and the views of the app are of this package, and nothing receives Flask's signals. Those
+        of other packages run in Flask only.
+
+        False for the first request: Flask accepts no hooks and views after it has served one.
+        """
         if self._is_used is None:
             names = (None, *(direct.operation.tag for direct in self._by_path.values()))
-            self._is_used = all(hook.__module__.startswith("kataven.web.") for hook in _hooks(self._app, names))
-        return self._is_used
+            hooks_are_known = all(_module_of(hook).startswith("kataven.web.") for hook in _hooks(self._app, names))
+            views = {endpoint: self._app.view_functions.get(endpoint) for endpoint in self._views}
+            self._is_used = hooks_are_known and views == self._views
+            return False
+        return self._is_used and not any(signal.receivers for signal in _SIGNALS)
 
 
 def _is_usual(environ: Mapping[str, Any], operation: Operation) -> bool:
@@ -137,3 +152,9 @@ def _hooks(app: Flask, blueprints: Iterable[str | None]) -> Iterator[Any]:
         yield from app.before_request_funcs.get(blueprint, ())
         yield from app.after_request_funcs.get(blueprint, ())
         yield from app.teardown_request_funcs.get(blueprint, ())
+    yield from app.teardown_appcontext_funcs
+
+
+def _module_of(hook: Any) -> str:
+    """Empty for a function that is written in C."""
+    return getattr(hook, "__module__", None) or ""

@@ -14,7 +14,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from flask import Flask
+from flask import Flask, signals
 from werkzeug.test import TestResponse
 
 from kataven.api import me
@@ -75,7 +75,7 @@ class BothWays:
         given = {**GIVEN, **headers}
         without = self._send(method, path, given, options)
         with self.monkeypatch.context() as patch:
-            patch.setattr(DirectRequests, "_has_only_known_hooks", lambda _: False)
+            patch.setattr(DirectRequests, "_is_unextended", lambda _: False)
             return without, self._send(method, path, given, options)
 
     def _send(self, method: str, path: str, headers: Mapping[str, str], options: Mapping[str, Any]) -> Result:
@@ -129,6 +129,7 @@ def both(harness: AppHarness, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Ca
         flask_requests.append(None)
         return declared()
 
+    harness.caller().get(ME)  # Flask serves the first request
     monkeypatch.setattr(UsageRecorder, "record", recorded)
     monkeypatch.setattr(pipeline, "_declared_operation", in_flask)
     return BothWays(harness, monkeypatch, capsys, observed, flask_requests)
@@ -358,17 +359,47 @@ def test_slot_is_released_with_the_response(harness: AppHarness) -> None:
         assert '"concurrent";r=0' in response.headers["RateLimit"]
 
 
-def test_hooks_of_other_packages_run(harness: AppHarness) -> None:
-    def served(*hooks: Callable[..., Any]) -> bool:
-        app = Flask("kataven-api")
-        app.add_url_rule(ME, "me.read_me", harness.app.view_functions["me.read_me"])
-        for hook in hooks:
-            app.before_request(hook)
-        requests = direct.DirectRequests(app, harness.services, "http://x", {"me.read_me": me.describe})
-        return requests._has_only_known_hooks()
+def extended(harness: AppHarness, extend: Callable[[Flask], object]) -> DirectRequests:
+    app = Flask("kataven-api")
+    app.add_url_rule(ME, "me.read_me", harness.app.view_functions["me.read_me"])
+    requests = DirectRequests(app, harness.services, "http://x", {"me.read_me": me.describe})
+    app.before_request(pipeline.open_context)
+    extend(app)
+    return requests
 
-    assert served(pipeline.open_context)
-    assert not served(pipeline.open_context, lambda: None)
+
+@pytest.mark.parametrize(
+    ("extend", "served"),
+    [
+        (lambda app: None, True),
+        (lambda app: app.before_request(lambda: None), False),
+        (lambda app: app.after_request(lambda response: response), False),
+        (lambda app: app.teardown_request([].append), False),
+        (lambda app: app.teardown_appcontext(lambda error: None), False),
+        (lambda app: app.view_functions.update({"me.read_me": lambda: ""}), False),
+    ],
+    ids=["none", "before", "after", "written in C", "teardown of the context", "view"],
+)
+def test_hooks_and_views_of_other_packages_run(
+    harness: AppHarness, extend: Callable[[Flask], object], served: bool
+) -> None:
+    requests = extended(harness, extend)
+    assert not requests._is_unextended(), "Flask serves the first request, and accepts no hooks after it"
+    assert requests._is_unextended() == served
+
+
+def test_receivers_of_signals_run(harness: AppHarness) -> None:
+    requests = extended(harness, lambda app: None)
+    requests._is_unextended()
+    with signals.request_started.connected_to(lambda sender: None):
+        assert not requests._is_unextended()
+    assert requests._is_unextended()
+
+
+def test_hook_after_the_first_request_is_refused_by_flask(harness: AppHarness) -> None:
+    assert harness.caller().get(ME).status_code == 401
+    with pytest.raises(AssertionError, match="already handled its first request"):
+        harness.app.before_request(lambda: None)
 
 
 def test_an_endpoint_without_an_operation_is_an_error(harness: AppHarness) -> None:

@@ -20,8 +20,15 @@ from kataven.web.server.logger import ERRORS
 
 MAX_BYTES = 8190
 """A longer head is left to gunicorn, as is one that is longer than a configured limit for a line."""
-MAX_NAMES = 256
-"""How many header names are remembered. Clients choose them."""
+_USUAL_NAMES = (
+    *("Accept", "Accept-Encoding", "Accept-Language", "Authorization", "Cache-Control", "Connection", "Content-Type"),
+    *("Cookie", "DNT", "Forwarded", "Host", "If-Match", "If-Modified-Since", "If-None-Match", "Origin", "Pragma"),
+    *("Priority", "Referer", "Sec-Fetch-Dest", "Sec-Fetch-Mode", "Sec-Fetch-Site", "Sec-Fetch-User", "Traceparent"),
+    *("Tracestate", "Upgrade-Insecure-Requests", "User-Agent", "Via", "X-Account-ID", "X-Forwarded-For"),
+    *("X-Forwarded-Host", "X-Forwarded-Method", "X-Forwarded-Proto", "X-Forwarded-Uri", "X-Original-Method"),
+    *("X-Original-URI", "X-Real-IP", "X-Request-ID"),
+)
+"""Names that are looked up instead of checked. A name of a client is never added: it can be a credential."""
 
 _TEXT = re.compile(rb"[\t\x20-\x7e\x80-\xff\r\n]*")
 _REQUEST_LINE = re.compile(r"(GET|HEAD|DELETE|OPTIONS) (/(?!/)[!\"$->@-~]*)(\?[!\"$-~]*)? HTTP/1\.1")
@@ -51,8 +58,6 @@ class EmptyBody:
 class PlainRequest:
     """What gunicorn's response and hooks need of a request."""
 
-    __slots__ = ("headers", "method", "path", "query", "uri")
-
     body = None
     """None: it has none, so none of it can be unread."""
     version = (1, 1)
@@ -77,7 +82,8 @@ class PlainHeads:
         limits = (cfg.limit_request_line, cfg.limit_request_field_size)
         self._max_bytes = min(MAX_BYTES, *(limit for limit in limits if limit > 0))
         self._max_fields = cfg.limit_request_fields
-        self._keys: dict[str, tuple[str, str]] = {}
+        spellings = {spelling for name in _USUAL_NAMES for spelling in (name, name.lower(), name.upper())}
+        self._keys = {name: key for name in spellings if (key := _key_of(name)) is not None}
         """Name as it was sent to its upper-case form and its key in the environment."""
         self._constant = base_environ(cfg) | {
             "wsgi.errors": ERRORS,
@@ -104,7 +110,7 @@ class PlainHeads:
         headers = []
         for field in fields:
             name, colon, value = field.partition(":")
-            known = self._keys.get(name) or self._key_of(name)
+            known = self._keys.get(name) or _key_of(name)
             value = value.strip(" \t")
             if not colon or known is None or known[1] in environ:
                 return None
@@ -122,15 +128,13 @@ class PlainHeads:
         environ["QUERY_STRING"] = query
         return (PlainRequest(method, uri, path, query, headers), environ) if _add_addresses(environ, conn) else None
 
-    def _key_of(self, name: str) -> tuple[str, str] | None:
-        """None if gunicorn must handle the header."""
-        upper = name.upper()
-        if _NAME.fullmatch(name) is None or upper in _FRAMING:
-            return None
-        known = upper, "CONTENT_TYPE" if upper == "CONTENT-TYPE" else "HTTP_" + upper.replace("-", "_")
-        if len(self._keys) < MAX_NAMES:
-            self._keys[name] = known
-        return known
+
+def _key_of(name: str) -> tuple[str, str] | None:
+    """The name in upper case and its key in the environment. None if gunicorn must handle the header."""
+    upper = name.upper()
+    if _NAME.fullmatch(name) is None or upper in _FRAMING:
+        return None
+    return upper, "CONTENT_TYPE" if upper == "CONTENT-TYPE" else "HTTP_" + upper.replace("-", "_")
 
 
 def _add_addresses(environ: dict[str, Any], conn: ClientConnection) -> bool:

@@ -228,7 +228,10 @@ class BufferingWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no an
             self._free_capacity()
 
     def _hand_over(self, conn: ClientConnection, *, whole: bool) -> None:
-        # It remains registered with the poller: the next request of most clients arrives after this one is done.
+        # It remains registered with the poller: the next request of most clients arrives after this one is done. If a
+        # thread reads the rest of a body, an event for that must not be taken for the next request.
+        if not whole:
+            self._unregister(conn)
         self._stop_waiting(conn)
         conn.clock = None
         start = conn.arrival.buffer

@@ -58,6 +58,21 @@ def test_event_of_a_connection_closed_in_the_same_round_is_ignored(worker: Buffe
     other.close()
 
 
+@pytest.mark.parametrize(("whole", "reported"), [(True, 1), (False, 0)], ids=["a whole request", "a large body"])
+def test_rest_of_a_large_body_is_reported_to_its_thread_only(
+    worker: BufferingWorker, monkeypatch: pytest.MonkeyPatch, whole: bool, reported: int
+) -> None:
+    """Otherwise the main thread takes the event for the next request, with its short deadline."""
+    conn, client = connected(worker)
+    worker._listen(conn, worker._receive)
+    monkeypatch.setattr(worker, "enqueue_req", lambda conn: None)
+    worker._hand_over(conn, whole=whole)
+    client.sendall(b"x")
+    assert len(worker.poller.select(0)) == reported
+    worker._close(conn)
+    client.close()
+
+
 def test_internal_error_closes_the_connection_and_not_the_worker(
     worker: BufferingWorker, caplog: pytest.LogCaptureFixture
 ) -> None:
