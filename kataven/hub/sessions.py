@@ -145,7 +145,8 @@ class Sessions:
     ) -> None:
         # Resending is safe: each command has the same result when it runs twice. A form id that is sent twice counts
         # as used, and the form is rejected.
-        self._redis = redis_client(redis_url, timeout_seconds=timeout_seconds, resend=True, gate=SilenceGate())
+        self._gate = SilenceGate()
+        self._redis = redis_client(redis_url, timeout_seconds=timeout_seconds, resend=True, gate=self._gate)
         self._prefix = prefix
         self._clock = clock
         self._anonymous = AnonymousCookies(self._redis, prefix, clock)
@@ -257,7 +258,7 @@ class Sessions:
         try:
             yield self.read(session.secret)
         finally:
-            with suppress(RedisError):  # the lock expires
+            with suppress(RedisError), self._gate.bypassed():  # the lock expires
                 lock.release()
 
     def use_form(self, form_id: str) -> bool:

@@ -15,7 +15,7 @@ on a new one. This is safe for every command, because the server reported that i
 
 from __future__ import annotations
 
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import cast
 
 from redis import Redis
@@ -84,7 +84,9 @@ def redis_client(
             retry=retry_on_new_connection(resend=resend),
         )
         client = cast("GatedClient", GatedClient.from_pool(pool))
-    client.gate = gate
+    if gate is not None:
+        client.gate, gate.timeout_seconds = gate, timeout_seconds
+        gate.on_silence = partial(close_idle_connections, client)
     return client
 
 

@@ -8,17 +8,20 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import ResponseError
 from redis.exceptions import TimeoutError as RedisTimeout
 
 PROBE_SECONDS = 1.0
-"""How long after a command without a reply the next one is sent."""
+"""How long after a probe without a reply the next one is sent."""
 
 
 class SilenceGate:
-    """Commands pass until one of them gets no reply in time. From then on, one at a time passes, once per
-    `PROBE_SECONDS`, and the others fail at once. The first reply opens the gate again. Thread-safe.
+    """Commands pass until one of them gets no reply in time. From then on, one at a time passes as a probe, and the
+    others fail at once. The first reply opens the gate again. Thread-safe.
 
-    A refused or broken connection fails without a wait, so it does not close the gate.
+    The first probe passes immediately, on a new connection: the connection of the command can be broken while Redis
+    works. Later ones pass once per `PROBE_SECONDS`. A connection that is refused or closed fails without a wait, so it
+    does not close the gate.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
@@ -27,22 +30,46 @@ class SilenceGate:
         self._silent = False
         self._probing = False
         self._probe_at = 0.0
+        self._bypassed = threading.local()
+        self.timeout_seconds = 0.0
+        """The client's. A command that fails after it was not refused, whatever its error is."""
+        self.on_silence: Callable[[], None] = lambda: None
+        """Closes the client's idle connections, which can be broken like the one that had no reply."""
 
     @contextmanager
     def passed(self) -> Iterator[None]:
         """Send one command in this block. Raises redis.ConnectionError if it must not be sent."""
+        if getattr(self._bypassed, "active", False):
+            yield
+            return
         probes = self._silent and self._start_probe()
+        started_at = self._clock()
         try:
             yield
+        except ResponseError:
+            self._silent = False  # an error is a reply
+            raise
         except RedisTimeout:
-            self._close()
+            self._close(after_probe=probes)
+            raise
+        except RedisConnectionError:
+            if 0 < self.timeout_seconds <= self._clock() - started_at:
+                self._close(after_probe=probes)
             raise
         else:
-            if self._silent:
-                self._silent = False
+            self._silent = False
         finally:
             if probes:
                 self._probing = False
+
+    @contextmanager
+    def bypassed(self) -> Iterator[None]:
+        """This thread's commands pass in this block: without them, others would have to wait for an expiry."""
+        self._bypassed.active = True
+        try:
+            yield
+        finally:
+            self._bypassed.active = False
 
     def _start_probe(self) -> bool:
         with self._lock:
@@ -53,7 +80,8 @@ class SilenceGate:
             self._probing = True
             return True
 
-    def _close(self) -> None:
+    def _close(self, *, after_probe: bool) -> None:
         with self._lock:
             self._silent = True
-            self._probe_at = self._clock() + PROBE_SECONDS
+            self._probe_at = self._clock() + (PROBE_SECONDS if after_probe else 0)
+        self.on_silence()

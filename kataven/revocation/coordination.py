@@ -190,8 +190,9 @@ def encode_record(heartbeat: int, lease_seconds: float, host: str, process: Poll
 
 
 def process_of(worker: str, text: str) -> PollerId:
-    """The process that wrote this record. Without a PID namespace, if it belongs to an earlier release."""
-    heartbeat, _, _, pid = json.loads(text.split(" ", 1)[1])
+    """The process that wrote this record. Without a PID namespace, if it belongs to an earlier release. Later releases
+    may append values."""
+    heartbeat, _, _, pid, *_ = json.loads(text.split(" ", 1)[1])
     return PollerId(worker, str(heartbeat).partition(" ")[2], pid)
 
 
@@ -202,7 +203,7 @@ def lease_seconds_of(text: str) -> float:
 
 def _member(worker: str, text: str, now: float) -> Member:
     microseconds, written = text.split(" ", 1)
-    _, lease_seconds, host, pid = json.loads(written)
+    _, lease_seconds, host, pid, *_ = json.loads(written)
     return Member(worker, host, pid, lease_seconds, max(0.0, now - int(microseconds) / 1_000_000))
 
 

@@ -66,4 +66,8 @@ def _is_command_lookup() -> bool:
     """Whether `flask` only looks up its commands. They need no application, except Flask's own, such as `flask routes`,
     which load it after the lookup."""
     context = click.get_current_context(silent=True)
-    return context is not None and context.parent is None
+    if context is None or context.parent is not None:
+        return False
+    from flask.cli import FlaskGroup  # other programs don't need it
+
+    return isinstance(context.command, FlaskGroup)  # a server can be a click command, too

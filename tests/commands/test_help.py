@@ -97,3 +97,20 @@ def test_every_option_has_a_help_text(harness: AppHarness) -> None:
 
 
 VALUES = dict.fromkeys(("run_id", "key_id"), "00000000-0000-4000-8000-000000000000") | {"file": __file__}
+
+
+def test_server_that_is_a_click_command_gets_the_application(harness: AppHarness) -> None:
+    """`flask` alone looks up its commands in an application without routes."""
+    program = (
+        "import click\n"
+        "@click.command()\n"
+        "def serve():\n"
+        "    from wsgi import api\n"
+        "    print(sum(rule.rule == '/v1/me' for rule in api.url_map.iter_rules()))\n"
+        "serve()\n"
+    )
+    environ = {**os.environ, **harness.environ}
+    ended = subprocess.run(
+        [sys.executable, "-c", program], cwd=CHECKOUT, env=environ, capture_output=True, text=True, timeout=60
+    )
+    assert ended.stdout.strip() == "1", ended.stderr

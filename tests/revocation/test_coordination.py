@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 
 from kataven.revocation import RevocationTarget, coordination
-from kataven.revocation.coordination import CoordinationStore, encode_record, process_of
+from kataven.revocation.coordination import CoordinationStore, encode_record, lease_seconds_of, process_of
 from kataven.revocation.epoch import Epoch, Event
 from kataven.revocation.fallback.channel import PollerId
 from kataven.revocation.fallback.poller import has_exited
@@ -284,3 +284,11 @@ def test_latest_revoked_keys_are_kept_and_read_in_pages(
         assert set(store.recently_revoked()) == set(keys[-5:])
         assert not store.is_recently_revoked(keys[0])
         assert client.hlen("{test:revocation}:recent") == 5
+
+
+def test_record_of_a_later_release_with_more_values_is_read() -> None:
+    text = '17 ["3 a-namespace", 1.5, "host", 5, "more"]'
+    assert lease_seconds_of(text) == 1.5
+    process = process_of("worker", text)
+    assert (process.pid_namespace, process.pid) == ("a-namespace", 5)
+    assert process_of("worker", '17 [3, 1.5, "host", 5]').pid_namespace == ""

@@ -182,6 +182,6 @@ def has_exited(reader: PollerId) -> bool:
         os.kill(reader.pid, 0)
     except ProcessLookupError:
         return True
-    except OSError:
+    except (OSError, OverflowError):
         return False
     return False
