@@ -20,6 +20,8 @@ from kataven.system.history_check import HistoryWatch
 if TYPE_CHECKING:
     from kataven.telemetry.spans import Telemetry
 
+STOP_CHECK_SECONDS = 1.0
+
 
 def main() -> int:
     """Serve until SIGTERM or SIGINT. Returns 2 if the configuration is invalid, 1 if the address cannot be bound."""
@@ -63,7 +65,10 @@ def serve(configured: Settings) -> None:
     histories.start()
     server.start()
     try:
-        stop.wait()
+        # If the process was just resumed after a pause, the kernel can deliver the signal to another thread, which does
+        # not wake this one.
+        while not stop.wait(STOP_CHECK_SECONDS):
+            pass
     finally:
         server.stop()
         histories.stop()

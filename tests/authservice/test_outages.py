@@ -56,7 +56,7 @@ def test_a_call_to_a_paused_service_times_out(
     verifier = RemoteVerifier(connection)
     credential = ApiKeyCredential(harness.new_key("acme"), "acme")
     assert answers(verifier, credential)
-    service.process.send_signal(signal.SIGSTOP)
+    service.pause()
     with pytest.raises(VerifierUnavailable):
         verifier.verify(credential)
     service.process.send_signal(signal.SIGCONT)

@@ -16,6 +16,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from kataven.authservice import codec
 from tests.support.gunicorn import CHECKOUT
+from tests.support.waiting import wait_until
 
 
 @dataclass
@@ -48,9 +49,20 @@ class Service:
     def stop(self) -> None:
         self.kill()
 
+    def pause(self) -> None:
+        """Returns when all threads are stopped: until then, they can answer calls."""
+        self.process.send_signal(signal.SIGSTOP)
+        threads = Path(f"/proc/{self.process.pid}/task")
+        wait_until(lambda: all(_state(thread) == "T" for thread in threads.iterdir()), 20)
+
     def kill(self) -> None:
         self.process.kill()
         self.process.wait()
+
+
+def _state(thread: Path) -> str:
+    """The state of a thread, such as `S` or `T`. The name before it can contain anything."""
+    return (thread / "stat").read_text().rpartition(") ")[2][:1]
 
 
 def serves(address: str) -> bool:
