@@ -138,7 +138,7 @@ def proxy(request: pytest.FixtureRequest, folder: Path, api_socket: Path) -> Ite
                 command, stdout=output, stderr=output, env={"PATH": os.environ["PATH"], "HOME": str(place)}
             )
         try:
-            wait_until(lambda: listens(process, started.https), 30, lambda: (place / "output").read_text()[-2000:])
+            wait_until(lambda: listens(process, started.https, place / "output"), 30, (place / "output").read_text)
             yield started
         finally:
             process.terminate()
@@ -146,9 +146,9 @@ def proxy(request: pytest.FixtureRequest, folder: Path, api_socket: Path) -> Ite
             recorder.shutdown()
 
 
-def listens(process: subprocess.Popen[bytes], port: int) -> bool:
+def listens(process: subprocess.Popen[bytes], port: int, output: Path) -> bool:
     if process.poll() is not None:
-        raise RuntimeError("the proxy ended")
+        raise RuntimeError(f"the proxy ended: {output.read_text()[-2000:]}")
     with contextlib.suppress(OSError):
         socket.create_connection(("127.0.0.1", port), timeout=1).close()
         return True

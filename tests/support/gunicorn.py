@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import secrets
 import signal
 import socket
 import subprocess
@@ -24,11 +25,17 @@ STOP_SECONDS = 20
 
 
 def free_port() -> int:
-    """A port that was unused a moment ago."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """A port that was unused a moment ago, on every address.
+
+    It is below the range from which the kernel chooses the ports of connections, so that none of the many connections
+    of the tests takes it before the server listens.
+    """
+    for _ in range(100):
+        port = 20_000 + secrets.randbelow(12_000)
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("0.0.0.0", port))  # noqa: S104  closed at once
+            return port
+    raise RuntimeError("no port is free")
 
 
 @dataclass
