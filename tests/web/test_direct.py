@@ -98,7 +98,12 @@ class BothWays:
             list(response.headers),
             response.data,
             {name: value - before.get(name, 0.0) for name, value in after.items() if value != before.get(name, 0.0)},
-            [{name: value for name, value in line.items() if name not in ("at", "ms")} for line in lines],
+            # Lines of background threads have no request.
+            [
+                {name: value for name, value in line.items() if name not in ("at", "ms")}
+                for line in lines
+                if "request_id" in line
+            ],
             [each[2:] for each in self.observed],
             bool(self.flask_requests),
         )
