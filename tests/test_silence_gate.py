@@ -16,14 +16,7 @@ from kataven.hub.sessions import Sessions, SessionsUnavailable
 from kataven.redis_clients import SilenceGate, redis_client, silence_gate
 from kataven.redis_clients.silence_gate import PROBE_SECONDS
 from kataven.widget.store import WidgetStore
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.now = 0.0
-
-    def __call__(self) -> float:
-        return self.now
+from tests.support.clock import Clock
 
 
 @pytest.fixture
@@ -91,10 +84,10 @@ def test_after_a_probe_without_a_reply_one_command_per_second_is_sent(gate: Sile
     assert send(gate) == "sent"
     silence(gate)
     assert [send(gate) for _ in range(3)] == ["not sent"] * 3
-    clock.now += PROBE_SECONDS
+    clock.advance(PROBE_SECONDS)
     assert send(gate, RedisTimeout()) == "timeout"
     assert send(gate) == "not sent"
-    clock.now += PROBE_SECONDS
+    clock.advance(PROBE_SECONDS)
     assert [send(gate) for _ in range(3)] == ["sent"] * 3
 
 
@@ -104,16 +97,16 @@ def test_one_lost_reply_refuses_no_later_command(gate: SilenceGate) -> None:
 
 def test_one_command_at_a_time_waits_for_a_silent_redis(gate: SilenceGate, clock: Clock) -> None:
     silence(gate)
-    clock.now += PROBE_SECONDS
+    clock.advance(PROBE_SECONDS)
     with gate.passed():
-        clock.now += 10 * PROBE_SECONDS  # it waits
+        clock.advance(10 * PROBE_SECONDS)  # it waits
         assert send(gate) == "not sent"
     assert send(gate) == "sent"
 
 
 def test_probe_that_fails_without_a_timeout_is_followed_by_another(gate: SilenceGate, clock: Clock) -> None:
     silence(gate)
-    clock.now += PROBE_SECONDS
+    clock.advance(PROBE_SECONDS)
     assert [send(gate, RedisConnectionError()) for _ in range(2)] == ["broken", "broken"]
     assert send(gate) == "sent"
 
@@ -130,7 +123,7 @@ def test_any_failure_after_the_timeout_closes_the_gate(gate: SilenceGate, clock:
 
     def fail_after_the_timeout() -> None:
         with gate.passed():
-            clock.now += 2
+            clock.advance(2)
             raise RedisConnectionError
 
     for _ in range(2):
@@ -141,7 +134,7 @@ def test_any_failure_after_the_timeout_closes_the_gate(gate: SilenceGate, clock:
 
 def test_error_is_a_reply(gate: SilenceGate, clock: Clock) -> None:
     silence(gate)
-    clock.now += PROBE_SECONDS
+    clock.advance(PROBE_SECONDS)
     assert send(gate, ResponseError("NOSCRIPT")) == "refused"
     assert send(gate) == "sent"
 
@@ -192,7 +185,7 @@ def test_gate_opens_when_redis_responds_again(redis_server: EmbeddedRedis, clock
         silence(gate)
         with pytest.raises(RedisConnectionError, match="a moment ago"):
             client.ping()
-        clock.now += PROBE_SECONDS
+        clock.advance(PROBE_SECONDS)
         assert client.ping()
         assert client.set("silence-gate", "open", ex=1)
 

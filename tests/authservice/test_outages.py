@@ -27,13 +27,6 @@ def service(harness: AppHarness, server_folder: Path, tmp_path: Path) -> Iterato
         yield running
 
 
-@pytest.fixture
-def connection(service: Service) -> Iterator[AuthServiceChannel]:
-    connected = AuthServiceChannel(service.address, deadline_seconds=1)
-    yield connected
-    connected.close()
-
-
 def test_an_exited_service_is_unavailable_and_a_new_one_is_used(
     harness: AppHarness, service: Service, connection: AuthServiceChannel
 ) -> None:

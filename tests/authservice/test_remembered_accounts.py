@@ -52,6 +52,11 @@ def worker(harness: AppHarness) -> Directory:
 
 
 @pytest.fixture
+def credential(harness: AppHarness, account: str) -> ApiKeyCredential:
+    return ApiKeyCredential(harness.new_key(account), account)
+
+
+@pytest.fixture
 def account(harness: AppHarness) -> str:
     name = f"remembered-{uuid4().hex[:8]}"
     new_account(harness.services, name)
@@ -76,10 +81,9 @@ def test_two_processes_give_an_account_the_same_version(service: Service, worker
 
 
 def test_remembered_account_is_used_if_its_version_is_confirmed(
-    harness: AppHarness, service: Service, worker: Directory, account: str
+    service: Service, worker: Directory, account: str, credential: ApiKeyCredential
 ) -> None:
     """As in a worker that verifies keys itself: its cached account is current until an event evicts it."""
-    credential = ApiKeyCredential(harness.new_key(account), account)
     before = version(worker, account)
     assert service.outcome(credential, before) == account
     suspend(worker, account)
@@ -92,18 +96,16 @@ def test_remembered_account_is_used_if_its_version_is_confirmed(
 
 @pytest.mark.parametrize("confirmed", [b"", b"another version"])
 def test_account_is_read_if_its_version_is_not_confirmed(
-    harness: AppHarness, service: Service, worker: Directory, account: str, confirmed: bytes
+    service: Service, worker: Directory, account: str, credential: ApiKeyCredential, confirmed: bytes
 ) -> None:
-    credential = ApiKeyCredential(harness.new_key(account), account)
     assert service.outcome(credential, confirmed) == account
     suspend(worker, account)
     assert service.outcome(credential, confirmed) == AccountSuspended.code
 
 
 def test_former_version_does_not_return_the_account_that_had_it(
-    harness: AppHarness, service: Service, worker: Directory, account: str
+    service: Service, worker: Directory, account: str, credential: ApiKeyCredential
 ) -> None:
-    credential = ApiKeyCredential(harness.new_key(account), account)
     before = version(worker, account)
     assert service.outcome(credential, before) == account
     suspend(worker, account)
@@ -134,9 +136,8 @@ def test_every_fact_that_a_key_is_verified_with_changes_the_version(
 
 
 def test_journalled_key_is_rejected_with_the_version_from_after_its_revocation(
-    harness: AppHarness, service: Service, worker: Directory, account: str
+    harness: AppHarness, service: Service, worker: Directory, account: str, credential: ApiKeyCredential
 ) -> None:
-    credential = ApiKeyCredential(harness.new_key(account), account)
     assert service.outcome(credential, version(worker, account)) == account
     record = worker.read(account)
     assert record is not None

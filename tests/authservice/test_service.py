@@ -36,13 +36,6 @@ def service(harness: AppHarness, server_folder: Path, tmp_path_factory: pytest.T
         yield running
 
 
-@pytest.fixture
-def connection(service: Service) -> Iterator[AuthServiceChannel]:
-    connected = AuthServiceChannel(service.address, deadline_seconds=1)
-    yield connected
-    connected.close()
-
-
 def test_the_service_does_not_cache(harness: AppHarness, service: Service, connection: AuthServiceChannel) -> None:
     new_account(harness.services, "forgotten")
     credential = ApiKeyCredential(harness.new_key("forgotten"), "forgotten")
